@@ -1,0 +1,34 @@
+"""Run by `process` in a fresh interpreter between fork and exec: limits, then the program itself.
+
+``preexec_fn`` is unsafe in a threaded parent, so this small file is executed instead (isolated,
+no site-packages) and replaces itself with the program.  Arguments: the parent's process id, the
+limits as ``NAME=BYTES`` joined with commas, then the program's argv.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Bind our life to the parent's, set the limits, become the program."""
+    parent, limits, *argv = sys.argv[1:]
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(parent):  # it died before the line above took effect
+        os._exit(1)
+    for limit in filter(None, limits.split(",")):
+        name, _, value = limit.partition("=")
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(value), int(value)))
+    try:
+        os.execv(argv[0], argv)  # noqa: S606 - this is the point of the file
+    except OSError as error:
+        sys.stderr.write(f"cannot start {argv[0]}: {error.strerror}\n")
+        os._exit(127)
+
+
+if __name__ == "__main__":
+    main()

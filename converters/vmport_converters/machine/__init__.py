@@ -1,0 +1,1 @@
+"""From descriptor to descriptor, and what each hypervisor accepts."""

@@ -1,0 +1,1 @@
+"""Disk images: metadata, block maps and content of each format."""

@@ -1,0 +1,1 @@
+"""Filesystem trees: what a root filesystem holds, whatever it is read from."""

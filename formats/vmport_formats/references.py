@@ -1,0 +1,92 @@
+"""Files that an input names: reported by parsing, opened only through the caller's resolver.
+
+A header never opens a file.  It yields `Reference`s; whoever reads content passes a `Resolver`, and
+that decides for each one.  `deny` is the default for input of unknown origin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from vmport_formats.errors import UnsafeInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ReferenceKind(StrEnum):
+    """What the named file is to the one that names it."""
+
+    BACKING = "backing file"
+    DATA = "external data file"
+    EXTENT = "extent"
+    PARENT = "parent"
+    DISK = "disk"
+    MEDIA = "removable medium"
+    NVRAM = "NVRAM"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A file that another file names."""
+
+    kind: ReferenceKind
+    name: str
+    """As written in the file: a path, or something that qemu would take for a URL."""
+    declared_format: str | None = None
+    """The format that the file declares for it; then it is never probed again."""
+
+
+class Resolver(Protocol):
+    """Decides whether a reference may be opened, and as which path."""
+
+    def __call__(self, reference: Reference, *, named_by: str) -> Path:
+        """The path to open.
+
+        Raises:
+            UnsafeInput: the reference leads somewhere that was not granted.
+        """
+        ...
+
+
+def deny(reference: Reference, *, named_by: str) -> Path:
+    """A `Resolver` that grants nothing."""
+    raise UnsafeInput(
+        named_by,
+        code="reference.denied",
+        problem=f"names another file ({reference.kind}): {reference.name!r}",
+        hint="pass --allow DIR with the folder that holds it, if you trust this image",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """A `Resolver` that grants what lies, after all links are followed, inside named folders."""
+
+    folders: Sequence[Path]
+
+    def __call__(self, reference: Reference, *, named_by: str) -> Path:
+        """The real path of the reference.
+
+        Raises:
+            UnsafeInput: outside every granted folder, or not a plain path at all.
+        """
+        if not self.folders:
+            return deny(reference, named_by=named_by)
+        try:
+            target = (Path(named_by).resolve().parent / reference.name).resolve()
+            granted = any(target.is_relative_to(folder.resolve()) for folder in self.folders)
+        except (OSError, ValueError, RuntimeError):  # a loop of links, an embedded NUL
+            granted = False
+        if not granted:
+            raise UnsafeInput(
+                named_by,
+                code="reference.outside",
+                problem=f"names a file outside the allowed folders ({reference.kind}): "
+                f"{reference.name!r}",
+                hint="pass --allow DIR with the folder that holds it, if you trust this image",
+            )
+        return target

@@ -1,0 +1,168 @@
+"""Random access to the bytes of one file that the caller named, and to nothing else.
+
+Everything that reads a binary format takes a `ByteSource`.  `open_source` is the only way from a
+path to one; it accepts regular files (and block devices on request), never blocks on a FIFO, and
+never looks at the suffix.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from vmport_formats.errors import TruncatedInput, UnreadableInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class ByteSource(Protocol):
+    """Bytes that can be read at any offset."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message: the path as the user gave it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer, or none, only at the end of the source."""
+        ...
+
+
+class FileSource:
+    """A `ByteSource` over an open file descriptor; it does not close it."""
+
+    __slots__ = ("_descriptor", "name", "size")
+
+    def __init__(self, descriptor: int, *, name: str, size: int) -> None:
+        self._descriptor = descriptor
+        self.name = name
+        self.size = size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer only at the end of the file."""
+        if offset < 0 or length <= 0 or offset >= self.size:
+            return b""
+        length = min(length, self.size - offset)
+        try:
+            chunk = os.pread(self._descriptor, length, offset)
+            if len(chunk) == length:
+                return chunk
+            parts = [chunk]
+            done = len(chunk)
+            while done < length and chunk:
+                chunk = os.pread(self._descriptor, length - done, offset + done)
+                parts.append(chunk)
+                done += len(chunk)
+        except OSError as error:
+            raise UnreadableInput(
+                self.name, at=offset, code="source.read", problem=f"cannot read: {error.strerror}"
+            ) from error
+        return b"".join(parts)
+
+
+class MemorySource:
+    """A `ByteSource` over bytes in memory."""
+
+    __slots__ = ("_data", "name", "size")
+
+    def __init__(self, data: bytes, *, name: str = "<memory>") -> None:
+        self._data = data
+        self.name = name
+        self.size = len(data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer only at the end."""
+        if offset < 0 or length <= 0:
+            return b""
+        return self._data[offset : offset + length]
+
+
+def read_exactly(source: ByteSource, offset: int, length: int, *, what: str) -> bytes:
+    """Just `length` bytes from `offset`.
+
+    Raises:
+        TruncatedInput: the source ends first; `what` names the thing that was to be read.
+    """
+    data = source.read_at(offset, length)
+    if len(data) != length:
+        raise TruncatedInput(
+            source.name,
+            at=offset,
+            code="source.truncated",
+            problem=f"{what} needs {length} bytes here, but the file ends at {source.size:#x}",
+            hint="the file is cut short; copy it again",
+        )
+    return data
+
+
+@contextmanager
+def open_source(
+    path: str | os.PathLike[str], *, allow_devices: bool = False
+) -> Iterator[FileSource]:
+    """Open `path` for reading, if it is a regular file (or a block device, when allowed).
+
+    Raises:
+        UnreadableInput: it does not exist, may not be read, or is a folder, FIFO or the like.
+    """
+    name = os.fspath(path)
+    try:
+        # O_NONBLOCK: opening a FIFO without a writer must fail, not wait.
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise UnreadableInput(
+            name, code="source.open", problem=f"cannot open: {error.strerror}"
+        ) from error
+    except ValueError as error:  # an embedded NUL
+        raise UnreadableInput(name, code="source.open", problem=f"cannot open: {error}") from error
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            size = status.st_size
+        elif stat.S_ISBLK(status.st_mode) and allow_devices:
+            size = os.lseek(descriptor, 0, os.SEEK_END)
+        else:
+            raise UnreadableInput(
+                name,
+                code="source.not-regular",
+                problem=f"is a {_kind(status.st_mode)}, not a regular file",
+                hint="copy its content to a file first",
+            )
+        yield FileSource(descriptor, name=name, size=size)
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: str | os.PathLike[str], *, limit: int, what: str) -> bytes:
+    """All bytes of a small file that holds text, such as a descriptor.
+
+    Raises:
+        UnreadableInput: as `open_source`; also when it is larger than `limit` bytes.
+    """
+    with open_source(path) as source:
+        if source.size > limit:
+            raise UnreadableInput(
+                source.name,
+                code="source.too-large",
+                problem=f"{what} of {source.size} bytes; at most {limit} are read",
+                hint=f"is this really {what}?",
+            )
+        return source.read_at(0, source.size)
+
+
+def _kind(mode: int) -> str:
+    names = {
+        stat.S_IFDIR: "folder",
+        stat.S_IFIFO: "FIFO",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFCHR: "character device",
+        stat.S_IFBLK: "block device",
+    }
+    return names.get(stat.S_IFMT(mode), "special file")

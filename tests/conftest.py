@@ -1,0 +1,64 @@
+"""What all tests share: the marker for outside programs, and a runner for the command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IN_CI = os.environ.get("CI", "") not in {"", "0", "false"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests whose programs are missing, loudly; where CI is set they run, and so fail."""
+    for item in items:
+        wanted = [tool for mark in item.iter_markers("needs") for tool in mark.args]
+        missing = [tool for tool in wanted if shutil.which(tool) is None]
+        if missing and not IN_CI:
+            reason = f"MISSING PROGRAM: {', '.join(missing)}; run `make setup` as root"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where CI is set, a missing program fails its tests by name."""
+    wanted = [tool for mark in item.iter_markers("needs") for tool in mark.args]
+    missing = [tool for tool in wanted if shutil.which(tool) is None]
+    if missing and IN_CI:
+        pytest.fail(f"missing program: {', '.join(missing)}", pytrace=False)
+
+
+class Vmport(Protocol):
+    """Runs the command line in a process of its own, as a user does."""
+
+    def __call__(
+        self, *arguments: str | Path, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session")
+def vmport() -> Vmport:
+    def run(
+        *arguments: str | Path, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "vmport", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **environment},
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+
+    return run

@@ -1,0 +1,1 @@
+"""Storey 3, the face: what a person types and sees."""

@@ -1,0 +1,5 @@
+"""``python -m vmport``."""
+
+from vmport.cli import main
+
+main()

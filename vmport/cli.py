@@ -1,0 +1,105 @@
+"""The command line: wiring, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from vmport.commands import convert, export, inspect, translate, validate
+from vmport.settings import Settings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+WRONG_USAGE = 2
+INTERRUPTED = 130
+
+# What Typer's parser raises; its class lives in click or inside Typer, by version.
+WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="vmport",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 the thing looked at falls short; 2 wrong usage; 3 input cannot "
+    "be read; 4 refused as unsafe; 5 an outside program is missing or failed; 6 the output could not "
+    "be written; 130 interrupted.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"vmport {version('vmport')}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    context: typer.Context,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors and results only; no progress.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what is done and why, on stderr.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Move virtual machines between hypervisors, and out of them into containers."""
+    context.obj = Settings(quiet=quiet, verbose=verbose)
+
+
+inspect.register(app)
+convert.register(app)
+translate.register(app)
+validate.register(app)
+export.register(app)
+
+
+def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    # As ^C: every temporary is removed on the way out.
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """Run the command line and exit; the entry point of the ``vmport`` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; no exception leaves here."""
+    from vmport_formats.errors import VmportError
+
+    signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        outcome = app(args=arguments, prog_name="vmport", standalone_mode=False)
+        sys.stdout.flush()
+    except VmportError as error:
+        from vmport.render.errors import print_error
+
+        print_error(error)
+        return error.exit_code
+    except WrongUsage as error:
+        error.show()  # type: ignore[attr-defined]
+        return WRONG_USAGE
+    except KeyboardInterrupt:
+        outcome = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away: its choice, not an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if outcome == INTERRUPTED:
+        print("vmport: interrupted; nothing was left behind", file=sys.stderr)  # noqa: T201
+    return outcome if isinstance(outcome, int) else 0

@@ -1,0 +1,1 @@
+"""A module a command: parse arguments, call storey 2, hand the result to render."""
