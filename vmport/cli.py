@@ -28,8 +28,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 the thing looked at falls short; 2 wrong usage; 3 input cannot "
-    "be read; 4 refused as unsafe; 5 an outside program is missing or failed; 6 the output could not "
-    "be written; 130 interrupted.",
+    "be read; 4 refused as unsafe; 5 an outside program is missing or failed; 6 the output could "
+    "not be written; 130 interrupted.",
 )
 
 

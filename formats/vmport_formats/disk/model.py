@@ -29,12 +29,12 @@ class DiskFormat(StrEnum):
     BOCHS = "bochs"
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         """The name that people use: ``VHD`` rather than ``vpc``."""
-        return _TITLES.get(self, self.value.upper())
+        return _LABELS.get(self, self.value.upper())
 
 
-_TITLES = {
+_LABELS = {
     DiskFormat.RAW: "raw",
     DiskFormat.QCOW2: "qcow2",
     DiskFormat.VHD: "VHD",
