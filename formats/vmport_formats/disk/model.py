@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from vmport_formats.references import Reference, ReferenceKind
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vmport_formats.references import Reference
     from vmport_formats.units import Bytes
 
 
@@ -17,6 +18,7 @@ class DiskFormat(StrEnum):
     """A disk format; the value is qemu's name for it, which is what scripts know."""
 
     RAW = "raw"
+    QCOW = "qcow"
     QCOW2 = "qcow2"
     VMDK = "vmdk"
     VHD = "vpc"
@@ -27,15 +29,22 @@ class DiskFormat(StrEnum):
     DMG = "dmg"
     CLOOP = "cloop"
     BOCHS = "bochs"
+    LUKS = "luks"
 
     @property
     def label(self) -> str:
         """The name that people use: ``VHD`` rather than ``vpc``."""
         return _LABELS.get(self, self.value.upper())
 
+    @property
+    def code(self) -> str:
+        """The first part of its error and concern codes: ``vhd`` in ``vhd.footer-checksum``."""
+        return self.label.lower()
+
 
 _LABELS = {
     DiskFormat.RAW: "raw",
+    DiskFormat.QCOW: "qcow",
     DiskFormat.QCOW2: "qcow2",
     DiskFormat.VHD: "VHD",
     DiskFormat.PARALLELS: "Parallels",
@@ -72,11 +81,14 @@ class ImageInfo:
     variant: str
     """Which kind of the format, in its own words: ``v3``, ``streamOptimized``, ``dynamic``."""
     virtual_size: Bytes
+    """Length of the disk that a guest sees; 0 to 2^63-1."""
     file_size: Bytes
+    """Length of the image file itself, `ByteSource.size`."""
     cluster_size: Bytes | None = None
     """Unit of allocation (cluster, grain, block); None where there is none."""
     references: tuple[Reference, ...] = ()
-    """Every other file that this one names."""
+    """Every other file that this one names, as written in it; never the file itself (so not the
+    one extent of a monolithicSparse VMDK).  `safety.assess` turns each into a reason."""
     encrypted: bool = False
     dirty: bool = False
     """It was not closed cleanly: a log to replay, or a dirty bit."""
@@ -84,6 +96,14 @@ class ImageInfo:
     """The image itself says that it is corrupt."""
     snapshots: tuple[Snapshot, ...] = ()
     concerns: tuple[Concern, ...] = ()
-    """What the format's own safety check found; see `safety` for the verdict."""
+    """What the format's own safety check found, beyond the fields above; `safety.assess` adds
+    what follows from those (references, dirty, corrupt) and gives the verdict."""
     details: Mapping[str, object] = field(default_factory=dict)
-    """Fields that only this format has, JSON-ready, by their names in its specification."""
+    """Fields that only this format has, JSON-ready: kebab-case, by the names that qemu-img gives
+    them in ``format-specific`` where it has them, else by those of the specification."""
+
+    @property
+    def backing(self) -> Reference | None:
+        """The image that this one overlays (a backing file or a parent), if it names one."""
+        kinds = (ReferenceKind.BACKING, ReferenceKind.PARENT)
+        return next((item for item in self.references if item.kind in kinds), None)
