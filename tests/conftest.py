@@ -10,29 +10,36 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from tests import samples
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 IN_CI = os.environ.get("CI", "") not in {"", "0", "false"}
 
 
+def _lacking(item: pytest.Item) -> str | None:
+    """What `item` needs and this machine has not, and how to get it."""
+    wanted = [tool for mark in item.iter_markers("needs") for tool in mark.args]
+    if tools := [tool for tool in wanted if shutil.which(tool) is None]:
+        return f"MISSING PROGRAM: {', '.join(tools)}; run `make setup` as root"
+    if item.get_closest_marker("qemu_samples") and samples.missing():
+        return "MISSING SAMPLES of qemu; run `python3 tests/samples.py`"
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests whose programs are missing, loudly; where CI is set they run, and so fail."""
+    """Skip tests that lack something, loudly; where CI is set they run, and so fail."""
     for item in items:
-        wanted = [tool for mark in item.iter_markers("needs") for tool in mark.args]
-        missing = [tool for tool in wanted if shutil.which(tool) is None]
-        if missing and not IN_CI:
-            reason = f"MISSING PROGRAM: {', '.join(missing)}; run `make setup` as root"
+        if not IN_CI and (reason := _lacking(item)):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Where CI is set, a missing program fails its tests by name."""
-    wanted = [tool for mark in item.iter_markers("needs") for tool in mark.args]
-    missing = [tool for tool in wanted if shutil.which(tool) is None]
-    if missing and IN_CI:
-        pytest.fail(f"missing program: {', '.join(missing)}", pytrace=False)
+    """Where CI is set, a missing program or sample fails its tests by name."""
+    if IN_CI and (reason := _lacking(item)):
+        pytest.fail(reason, pytrace=False)
 
 
 class Vmport(Protocol):
