@@ -1,0 +1,32 @@
+# The one door: everything a developer or a user of the checkout does goes through here.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+BIN := .venv/bin
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## Install everything: Debian packages (as root) and .venv/bin/vmport
+	@.ci/setup
+
+demo: setup ## Move a real guest: disk, descriptor and container, as a story
+	@$(BIN)/python demo/story.py
+
+test: setup ## Run all tests
+	@$(BIN)/python -m tests.samples
+	$(BIN)/pytest $(ARGS)
+
+lint: setup ## Check style, types and the storeys
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: setup ## Rewrite the code in the agreed style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove everything that was made
+	rm -rf .venv .cache build dist demo-out
+	find . -name '__pycache__' -prune -exec rm -rf {} +
