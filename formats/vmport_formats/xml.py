@@ -6,16 +6,29 @@ refuses document types and adds exact lines and columns.
 
 from __future__ import annotations
 
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from xml.parsers import expat
 
 from lxml import etree
 
 from vmport_formats.errors import CorruptInput, UnsafeInput
+from vmport_formats.position import Position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+__all__ = [
+    "MAX_ATTRIBUTES",
+    "MAX_DEPTH",
+    "MAX_ELEMENTS",
+    "MAX_XML",
+    "Position",
+    "XmlDocument",
+    "parse_xml",
+]
 
 MAX_XML: Final = 16 << 20
 """Largest document that is parsed, in bytes; real descriptors are a thousandth of it."""
@@ -24,15 +37,24 @@ MAX_DEPTH: Final = 200
 """Deepest nesting of elements."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """A place in a text; both count from 1, as editors do."""
+MAX_ELEMENTS: Final = 100_000
+"""Most elements of one document; a real descriptor has a few hundred."""
 
-    line: int
-    column: int
+MAX_ATTRIBUTES: Final = 1_000
+"""Most attributes of one element."""
 
-    def __str__(self) -> str:
-        return f"{self.line}:{self.column}"
+# A start tag is well-formed by the time these look at it.
+_ATTRIBUTE: Final = re.compile(r"""\s+([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
+_TAG_NAME: Final = re.compile(r"<[^\s/>]+")
+_TAG_END: Final = re.compile(r"\s*/?>")
+
+
+class _Place(NamedTuple):
+    """Where a start tag is."""
+
+    position: Position
+    offset: int
+    """In bytes from the start of the document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +64,64 @@ class XmlDocument:
     name: str
     root: etree._Element
     positions: Mapping[etree._Element, Position]
+    _offsets: Mapping[etree._Element, int]
+    _data: bytes
+    _encoding: str
 
-    def position(self, element: etree._Element) -> Position:
-        """Where the start tag of `element` begins."""
-        return self.positions[element]
+    def position(self, element: etree._Element, attribute: str | None = None) -> Position:
+        """Where the start tag of `element` begins, or the name of its `attribute`.
+
+        `attribute` is written as lxml does: ``name`` or ``{namespace}name``.  One that is not
+        there stands for its element.
+        """
+        start = self.positions[element]
+        if attribute is None or attribute not in element.attrib:
+            return start
+        text, end = self._start_tag(element)
+        for found in _ATTRIBUTE.finditer(text, 0, end):
+            if _qualified(found[1], element) == attribute:
+                return start.after(text[: found.start(1)])
+        return start
+
+    def text_position(self, element: etree._Element) -> Position:
+        """Where the text of `element` begins, white space skipped; its start tag if it has none."""
+        if not (element.text or "").strip():
+            return self.positions[element]
+        text, end = self._start_tag(element, beyond=1 << 10)
+        rest = text[end:]
+        space = len(rest) - len(rest.lstrip())
+        return self.positions[element].after(text[: end + space])
+
+    def _start_tag(self, element: etree._Element, beyond: int = 0) -> tuple[str, int]:
+        """The source text from the start tag of `element` on, and where in it the tag ends."""
+        offset = self._offsets[element]
+        length = 1 << 10
+        while True:
+            text = self._data[offset : offset + length + beyond].decode(self._encoding, "replace")
+            end = _end_of_tag(text)
+            if end is not None or offset + length >= len(self._data):
+                return text, len(text) if end is None else end
+            length *= 4
+
+
+def _end_of_tag(text: str) -> int | None:
+    """Just behind the ``>`` of the start tag that `text` begins with; None if it is cut off."""
+    name = _TAG_NAME.match(text)
+    at = name.end() if name else 0
+    while attribute := _ATTRIBUTE.match(text, at):
+        at = attribute.end()
+    end = _TAG_END.match(text, at)
+    return end.end() if end else None
+
+
+def _qualified(name: str, element: etree._Element) -> str:
+    """The attribute name `name`, as written in the file, in lxml's notation."""
+    prefix, colon, local = name.partition(":")
+    if not colon:
+        return name
+    if prefix == "xml":
+        return f"{{http://www.w3.org/XML/1998/namespace}}{local}"
+    return f"{{{element.nsmap.get(prefix, '')}}}{local}"
 
 
 def parse_xml(data: bytes, *, name: str) -> XmlDocument:
@@ -53,7 +129,8 @@ def parse_xml(data: bytes, *, name: str) -> XmlDocument:
 
     Raises:
         UnsafeInput: it declares a document type, and so could define entities.
-        CorruptInput: not well-formed, over 16 MiB, or nested deeper than 200.
+        CorruptInput: not well-formed, over 16 MiB, nested deeper than 200, or with more than
+            100,000 elements or 1,000 attributes of one element.
     """
     if len(data) > MAX_XML:
         raise CorruptInput(
@@ -61,7 +138,7 @@ def parse_xml(data: bytes, *, name: str) -> XmlDocument:
             code="xml.too-large",
             problem=f"{len(data)} bytes of XML; at most {MAX_XML} are read",
         )
-    places = list(_start_tags(data, name))
+    places, encoding = _start_tags(data, name)
     parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
@@ -82,26 +159,47 @@ def parse_xml(data: bytes, *, name: str) -> XmlDocument:
             problem=f"not well-formed XML: {error.msg}",
         ) from error
     elements = [item for item in root.iter() if isinstance(item.tag, str)]
-    return XmlDocument(name, root, dict(zip(elements, places, strict=True)))
+    if len(elements) != len(places):
+        raise CorruptInput(
+            name, code="xml.ambiguous", problem="two XML parsers see different elements in it"
+        )
+    return XmlDocument(
+        name,
+        root,
+        {element: place.position for element, place in zip(elements, places, strict=True)},
+        {element: place.offset for element, place in zip(elements, places, strict=True)},
+        data,
+        encoding,
+    )
 
 
-def _start_tags(data: bytes, name: str) -> Iterator[Position]:
-    """The positions of all start tags in document order."""
-    places: list[Position] = []
+def _start_tags(data: bytes, name: str) -> tuple[list[_Place], str]:
+    """The places of all start tags in document order, and the name of the encoding."""
+    places: list[_Place] = []
     depth = 0
+    encoding = "utf-16" if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8"
 
-    def started(_tag: str, _attributes: object) -> None:
+    def here() -> Position:
+        return Position(parser.CurrentLineNumber, parser.CurrentColumnNumber + 1)
+
+    def refuse(what: str, code: str) -> None:
+        raise CorruptInput(name, at=str(here()), code=code, problem=what)
+
+    def declared(_version: str, declared_encoding: str | None, _standalone: int) -> None:
+        nonlocal encoding
+        if encoding != "utf-16" and declared_encoding:
+            encoding = declared_encoding
+
+    def started(_tag: str, attributes: list[str]) -> None:
         nonlocal depth
         depth += 1
-        position = Position(parser.CurrentLineNumber, parser.CurrentColumnNumber + 1)
         if depth > MAX_DEPTH:
-            raise CorruptInput(
-                name,
-                at=str(position),
-                code="xml.too-deep",
-                problem=f"elements nested deeper than {MAX_DEPTH}",
-            )
-        places.append(position)
+            refuse(f"elements nested deeper than {MAX_DEPTH}", "xml.too-deep")
+        if len(places) == MAX_ELEMENTS:
+            refuse(f"more than {MAX_ELEMENTS} elements", "xml.too-many-elements")
+        if len(attributes) > 2 * MAX_ATTRIBUTES:
+            refuse(f"more than {MAX_ATTRIBUTES} attributes", "xml.too-many-attributes")
+        places.append(_Place(here(), parser.CurrentByteIndex))
 
     def ended(_tag: str) -> None:
         nonlocal depth
@@ -110,13 +208,15 @@ def _start_tags(data: bytes, name: str) -> Iterator[Position]:
     def doctype(*_: object) -> None:
         raise UnsafeInput(
             name,
-            at=str(Position(parser.CurrentLineNumber, parser.CurrentColumnNumber + 1)),
+            at=str(here()),
             code="xml.doctype",
             problem="declares a document type (<!DOCTYPE>), which could pull in other files",
             hint="remove the declaration; no descriptor format needs one",
         )
 
     parser = expat.ParserCreate()
+    parser.ordered_attributes = True
+    parser.XmlDeclHandler = declared
     parser.StartElementHandler = started
     parser.EndElementHandler = ended
     parser.StartDoctypeDeclHandler = doctype
@@ -130,4 +230,14 @@ def _start_tags(data: bytes, name: str) -> Iterator[Position]:
             code="xml.not-well-formed",
             problem=f"not well-formed XML: {expat.ErrorString(error.code)}",
         ) from error
-    return iter(places)
+    except (LookupError, ValueError) as error:  # of the encoding that the XML declaration names
+        raise CorruptInput(
+            name,
+            at="1:1",
+            code="xml.encoding",
+            problem=f"declares an encoding that is not read: {error}",
+            hint="save it as UTF-8",
+        ) from error
+    if encoding == "utf-16":  # pieces of the text are decoded alone, without their byte order mark
+        encoding = "utf-16-be" if data[:2] == BOM_UTF16_BE else "utf-16-le"
+    return places, encoding
