@@ -9,12 +9,13 @@ All functions are pure; the facts are in `guest_os_table`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from vmport_formats.machine.guest_os_table import (
     CIM_DISPUTED,
+    CIM_KERNELS,
     CIM_NAMES,
     GENERIC_LINUX,
     GENERIC_LINUX_YEARS,
@@ -161,7 +162,7 @@ def identify(guest: GuestOs | None, *, bits: int) -> Name[System] | None:
         None if guest.vmware is None else from_vmware(guest.vmware),
         None if guest.vsphere is None else from_vmware(guest.vsphere),
         None if guest.virtualbox is None else from_virtualbox(guest.virtualbox),
-        None if guest.cim is None else from_cim(guest.cim),
+        None if guest.cim is None else from_cim(guest.cim, bits=bits),
     )
     return next((found for found in ways if found is not None), None)
 
@@ -206,19 +207,26 @@ def from_virtualbox(text: str) -> Name[System] | None:
     return _named(stem, bits, text.strip(), lambda product: product.virtualbox)
 
 
-def from_cim(number: int) -> Name[System] | None:
-    """The system with this CIM OSType; None when it is unknown, disputed, or says nothing."""
-    if number in CIM_DISPUTED:
+def from_cim(number: int, *, bits: int = 64) -> Name[System] | None:
+    """The system with this CIM OSType; None when it is unknown, disputed, or says nothing.
+
+    `bits` decides where one id stands for both widths.
+    """
+    if number in CIM_DISPUTED or number in (1, 102):
         return None
     why = f"CIM id {number} ({CIM_NAMES.get(number)}) names no version"
-    for product in PRODUCTS:
+    for version, pair in CIM_KERNELS.items():
+        if number in pair:
+            system = _system(_KERNEL, version, _width(number, pair, bits))
+            return Name(system, Fit.COARSE, f"CIM id {number} names no distribution")
+    for product in (_KERNEL, *PRODUCTS):
         for release in _releases(product).values():
-            if number in release.cim:
-                bits = 32 if number == release.cim[0] else 64
-                return Name(_system(product, release.version, bits), Fit.COARSE, why)
-        if number in product.cim and number not in (1, 102):
-            bits = 32 if number == product.cim[0] else 64
-            return Name(_system(product, (), bits), Fit.COARSE, why)
+            if number in release.cim and release.cim_exact:
+                width = _width(number, release.cim, bits)
+                return Name(_system(product, release.version, width), *_EXACT)
+        if number in product.cim:
+            system = _system(product, (), _width(number, product.cim, bits))
+            return Name(system, Fit.COARSE, why)
     return None
 
 
@@ -245,7 +253,10 @@ def vmware_guest(text: str) -> VmwareGuest | None:
 def _vmware(system: System, hardware: int | None) -> Name[VmwareGuest]:
     wanted: VmwareGuest | None = None
     for span in _candidates(system, lambda product: product.vmware):
-        row = _row(_VMWARE_KEYS[span.name], system.bits)
+        key = _VMWARE_KEYS[span.name]
+        row = _row(key, system.bits)
+        if row is None and key.id_64 is None and _covers(span, system.version):
+            row = _row(key, 32)  # a 32-bit system on a 64-bit machine
         if row is None:
             continue
         wanted = wanted or row
@@ -264,17 +275,26 @@ def _vmware(system: System, hardware: int | None) -> Name[VmwareGuest]:
 
 def _virtualbox(system: System) -> Name[str]:
     for span in _candidates(system, lambda product: product.virtualbox):
-        if span.name in (VIRTUALBOX_32_ONLY if system.bits == 64 else VIRTUALBOX_64_ONLY):
+        bits = system.bits
+        if span.name in VIRTUALBOX_32_ONLY and bits == 64:
+            if not _covers(span, system.version):
+                continue
+            bits = 32  # a 32-bit system on a 64-bit machine
+        if span.name in VIRTUALBOX_64_ONLY and bits == 32:
             continue
-        name = f"{span.name}_64" if system.bits == 64 else span.name
+        name = f"{span.name}_64" if bits == 64 else span.name
         fit, why = _fit(system, span, name, system.product.virtualbox, "VirtualBox")
         return Name(name, fit, why)
     raise AssertionError("unreachable: Other and Other_64 are always there")
 
 
 def _cim(system: System) -> Name[int]:
-    release = _releases_by_version(system.product).get(system.version)
+    release = next(
+        (r for r in _releases(system.product).values() if r.version == system.version), None
+    )
     pair = system.product.cim if release is None else release.cim
+    if system.product is _KERNEL:
+        pair = CIM_KERNELS.get(system.version[:2], pair)
     number = pair[0] if system.bits == 32 else pair[1]
     if number in (1, 102) and system.product is not _UNKNOWN:
         return Name(number, Fit.SUBSTITUTE, f"CIM has no id for {system.name}")
@@ -314,34 +334,35 @@ def _fit(
     """How well `name`, that of `span`, fits, and why not better."""
     if span not in own or not _covers(span, system.version):
         return Fit.SUBSTITUTE, f"{whose} has no name for {system.name} ({system.bits}-bit)"
-    if span.name.startswith(("other", "Linux2")):
-        if system.product is _KERNEL:
-            return Fit.EXACT, ""
-        return Fit.COARSE, f"{name} names the kernel only, not {system.product.name}"
+    product = system.product
+    if product is _UNKNOWN or product is _KERNEL:
+        return Fit.EXACT, ""
+    if any(span.name == kernel.name for kernel in (*_KERNEL.vmware, *_KERNEL.virtualbox)):
+        return Fit.COARSE, f"{name} names the kernel only, not {product.name}"
     namesake = next(
-        product
-        for product in PRODUCTS
-        if any(other.name == span.name for other in (*product.vmware, *product.virtualbox))
+        other
+        for other in PRODUCTS
+        if any(span.name == line.name for line in (*other.vmware, *other.virtualbox))
     )
-    if namesake is not system.product and namesake.name != system.product.name:
+    if namesake.name != product.name:
         return Fit.COARSE, f"{name} means {namesake.name} too"
-    others = [
-        release.name
-        for release in _releases(system.product).values()
-        if _covers(span, release.version) and release.version != system.version
-    ]
+    releases = _releases(product).values()
+    others = [r.name for r in releases if _covers(span, r.version) and r.version != system.version]
     if others:
         return Fit.COARSE, f"{name} means {' and '.join(others)} too"
-    if system.product.name.startswith("Windows") or span.first[:1] == (span.last or ())[:1]:
+    if releases or (span.first and span.last and span.first[0] == span.last[0]):
         return Fit.EXACT, ""
-    if not system.version or system.product is _UNKNOWN:
+    if product.rolling is not None:
         return Fit.EXACT, ""
-    return Fit.COARSE, f"{name} names no version of {system.product.name}"
+    return Fit.COARSE, f"{name} names no version of {product.name}"
 
 
 def _worse(found: Name[System], named: Name[Id]) -> Name[Id]:
-    """`named`, but no better than what it was derived from."""
-    return Name(named.id, found.fit, found.why) if found.fit is Fit.SUBSTITUTE else named
+    """`named`, but no better a fit than the system it was derived from."""
+    ranks = list(Fit)
+    if ranks.index(found.fit) < ranks.index(named.fit) or found.fit is Fit.EXACT:
+        return named
+    return Name(named.id, found.fit, "; ".join(filter(None, (found.why, named.why))))
 
 
 def _nothing_known(guest: GuestOs | None) -> str:
@@ -358,12 +379,16 @@ def _spelled(product: Product, text: str, bits: int) -> Name[System]:
     """The system that is `product` in the version that `text` spells in an osinfo id."""
     if product in (_WINDOWS, _WINDOWS_SERVER):
         return _windows(product, text, bits)
-    pack = re.fullmatch(r"([0-9]+)sp([0-9]+)", text)  # SUSE's short ids
-    if pack is not None:
-        return Name(_system(product, (int(pack[1]), int(pack[2])), bits), Fit.EXACT)
+    text = re.sub(r"sp(?=[0-9]+$)", ".", text)  # SUSE's short ids
     digits = re.match(r"[0-9]{1,9}(\.[0-9]{1,9})*", text)
-    version = tuple(int(part) for part in digits[0].split(".")) if digits is not None else ()
-    return Name(_system(product, version, bits), Fit.EXACT)
+    if digits is not None:
+        version = tuple(int(part) for part in digits[0].split("."))
+        return Name(_system(product, version, bits), *_EXACT)
+    unversioned = _system(product, (), bits)
+    if text in ("", "unknown", product.rolling):
+        return Name(unversioned, *_EXACT)
+    osinfo = f"http://{product.osinfo}/{text}"
+    return Name(replace(unversioned, name=f"{product.name} {text}", osinfo=osinfo), *_EXACT)
 
 
 def _windows(product: Product, text: str, bits: int) -> Name[System]:
@@ -410,16 +435,16 @@ def _named_by(product: Product, span: Span, bits: int, shown: str) -> Name[Syste
 
 def _system(product: Product, version: Version, bits: int) -> System:
     text = ".".join(map(str, version))
+    if product.calendar and len(version) > 1:
+        text = f"{version[0]}.{version[1]:02}"
     name = f"{product.name} {text}".strip()
     osinfo: str | None = None
     if product is _KERNEL:
-        name = f"Linux {text}".strip()
         osinfo = GENERIC_LINUX_YEARS.get(version[:1])
     elif product is _UNKNOWN:
-        name = "Other operating system"
         osinfo = f"http://{product.osinfo}"
-    elif text or product.rolling:
-        osinfo = f"http://{product.osinfo}/{text or 'rolling'}"
+    elif text or product.rolling is not None:
+        osinfo = f"http://{product.osinfo}/{text or product.rolling}".rstrip("/")
     for spelling, release in _releases(product).items():
         if release.version == version:
             name = release.name
@@ -433,8 +458,11 @@ def _releases(product: Product) -> Mapping[str, WindowsRelease]:
     return WINDOWS_SERVERS if product is _WINDOWS_SERVER else {}
 
 
-def _releases_by_version(product: Product) -> Mapping[Version, WindowsRelease]:
-    return {release.version: release for release in _releases(product).values()}
+def _width(number: int, pair: tuple[int, int], bits: int) -> int:
+    """Of what width the system with id `number` is, in a pair of ids for 32 and 64 bits."""
+    if pair[0] == pair[1]:
+        return bits
+    return 32 if number == pair[0] else 64
 
 
 # --- Indices over the tables --------------------------------------------------------------------
@@ -465,5 +493,6 @@ _VMWARE_GUESTS: Final = {
     for text in (row.key, row.id)
 }
 _VIRTUALBOX_STEMS: Final = {
-    span.name.lower(): span.name for product in PRODUCTS for span in product.virtualbox
+    name.lower(): name
+    for name in (*(span.name for product in PRODUCTS for span in product.virtualbox), "Linux")
 }

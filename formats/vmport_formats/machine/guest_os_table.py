@@ -205,6 +205,9 @@ GENERIC_LINUX_YEARS: Final[dict[Version, str]] = {
 }
 """libosinfo's generic systems, by the major version of the kernel."""
 
+CIM_KERNELS: Final[dict[Version, tuple[int, int]]] = {(2, 4): (97, 98), (2, 6): (99, 100)}
+"""CIM OSTypes of kernels that have one of their own, 32-bit and 64-bit."""
+
 VMX_ALIASES: Final = {
     "nt4": "winNT",
     "win2000": "win2000Pro",
@@ -250,8 +253,10 @@ class Product(NamedTuple):
     """CIM OSType, 32-bit and 64-bit."""
     like: str | None = None
     """The `short` of the product that it is built from, version for version."""
-    rolling: bool = False
-    """It has no versions."""
+    rolling: str | None = None
+    """It has no versions: what its libosinfo id has in place of one."""
+    calendar: bool = False
+    """Its versions are a year and a month of two digits: ``22.04``."""
 
 
 _KERNELS: Final = (
@@ -294,7 +299,7 @@ LINUX: Final = (
         Span((23, 4), (23, 4), "Ubuntu23"), Span((23, 10), (23, 10), "Ubuntu231"),
         Span((24, 4), (24, 4), "Ubuntu24_LTS"), Span((24, 10), (24, 10), "Ubuntu24"),
         Span((25, 4), (25, 4), "Ubuntu25"),
-    ), (93, 94)),
+    ), (93, 94), calendar=True),
     Product("Red Hat Enterprise Linux", Family.LINUX, "redhat.com/rhel", "rhel",
             each("rhel", 2, 3, 4, 5, 6, 7, 8, 9, 10), _REDHAT, (79, 80)),
     Product("Red Hat Enterprise Linux Atomic Host", Family.LINUX, "redhat.com/rhel-atomic",
@@ -341,21 +346,25 @@ LINUX: Final = (
             (Span((5,), (6,), "sles15"),), all_as("SUSE_LE"), (84, 85)),
     Product("openSUSE", Family.LINUX, "opensuse.org/opensuse", "opensuse", all_as("opensuse"),
             (Span((), (13,), "OpenSUSE"), Span((15,), None, "OpenSUSE_Leap")), (82, 83)),
+    Product("openSUSE Tumbleweed", Family.LINUX, "opensuse.org/opensuse/tumbleweed",
+            "opensusetumbleweed", all_as("opensuse"), all_as("OpenSUSE_Tumbleweed"), (82, 83),
+            rolling=""),
     Product("Alpine Linux", Family.LINUX, "alpinelinux.org/alpinelinux", "alpinelinux", (
         Span((), (3, 3), "other3xlinux"), Span((3, 4), (3, 10), "other4xlinux"),
         Span((3, 11), (3, 17), "other5xlinux"), Span((3, 18), None, "other6xlinux"),
     ), _LINUX26, _LINUX),
     Product("Arch Linux", Family.LINUX, "archlinux.org/archlinux", "archlinux", _CURRENT,
-            all_as("ArchLinux"), _LINUX, rolling=True),
+            all_as("ArchLinux"), _LINUX, rolling="rolling"),
     Product("Manjaro", Family.LINUX, "manjaro.org/manjaro", "manjaro", _CURRENT,
-            all_as("ArchLinux"), _LINUX, rolling=True),
+            all_as("ArchLinux"), _LINUX, rolling="rolling"),
     Product("Gentoo", Family.LINUX, "gentoo.org/gentoo", "gentoo", _CURRENT, all_as("Gentoo"),
-            _LINUX, rolling=True),
+            _LINUX, rolling="rolling"),
     Product("Void Linux", Family.LINUX, "voidlinux.org/voidlinux", "voidlinux", _CURRENT,
-            _LINUX26, _LINUX, rolling=True),
-    Product("NixOS", Family.LINUX, "nixos.org/nixos", "nixos", _CURRENT, _LINUX26, _LINUX),
+            _LINUX26, _LINUX, rolling="rolling"),
+    Product("NixOS", Family.LINUX, "nixos.org/nixos", "nixos", _CURRENT, _LINUX26, _LINUX,
+            calendar=True),
     Product("Clear Linux", Family.LINUX, "clearlinux.org/clearlinux", "clearlinux", _CURRENT,
-            _LINUX26, _LINUX, rolling=True),
+            _LINUX26, _LINUX, rolling="rolling"),
     Product("Slackware", Family.LINUX, "slackware.com/slackware", "slackware",
             (Span((), (14,), "other4xlinux"), Span((15,), None, "other5xlinux")),
             _LINUX26, _LINUX),
@@ -374,7 +383,7 @@ LINUX: Final = (
     Product("Photon OS", Family.LINUX, "vmware.com/photon", "photon", all_as("vmware-photon"),
             _LINUX26, _LINUX),
     Product("Pop!_OS", Family.LINUX, "system76.com/popos", "popos", (), (), (93, 94),
-            like="ubuntu"),
+            like="ubuntu", calendar=True),
     Product("Univention Corporate Server", Family.LINUX, "univention.de/ucs", "ucs",
             (Span((4,), (4,), "debian9"), Span((5,), (5,), "debian10")),
             (Span((4,), (4,), "Debian9"), Span((5,), (5,), "Debian10")), (95, 96)),
@@ -382,7 +391,7 @@ LINUX: Final = (
         Span((), (2018,), "other4xlinux"), Span((2020,), (2022,), "other5xlinux"),
         Span((2024,), None, "other6xlinux"),
     ), _LINUX26, _LINUX),
-    Product("Linux kernel", Family.LINUX, "kernel.org/linux", "kernel", _KERNELS,
+    Product("Linux", Family.LINUX, "kernel.org/linux", "kernel", _KERNELS,
             (Span((), (2, 2), "Linux22"), Span((2, 4), (2, 4), "Linux24"),
              Span((2, 6), None, "Linux26")), _LINUX),
 )  # fmt: skip
@@ -465,7 +474,7 @@ OTHERS: Final = (
         Span((7,), (7,), "vmkernel7"), Span((8,), (8,), "vmkernel8"),
         Span((9,), None, "vmkernel9"),
     ), (), (104, 104)),
-    Product("unknown operating system", Family.OTHER, "libosinfo.org/unknown", "unknown",
+    Product("Other operating system", Family.OTHER, "libosinfo.org/unknown", "unknown",
             all_as("other"), all_as("Other")),
 )  # fmt: skip
 
