@@ -1,0 +1,1 @@
+"""OVF, the open virtualization format: envelopes read with positions, and written."""

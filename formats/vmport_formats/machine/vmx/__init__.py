@@ -1,0 +1,1 @@
+"""VMware's VMX: its text, and machines written in it."""
