@@ -83,6 +83,16 @@ class XmlDocument:
                 return start.after(text[: found.start(1)])
         return start
 
+    def attribute_positions(self, element: etree._Element) -> dict[str, Position]:
+        """Where the name of each attribute of `element` begins, by its name as lxml writes it."""
+        text, end = self._start_tag(element)
+        place, done = self.positions[element], 0
+        places = {}
+        for found in _ATTRIBUTE.finditer(text, 0, end):
+            place, done = place.after(text[done : found.start(1)]), found.start(1)
+            places[_qualified(found[1], element)] = place
+        return places
+
     def text_position(self, element: etree._Element) -> Position:
         """Where the text of `element` begins, white space skipped; its start tag if it has none."""
         if not (element.text or "").strip():

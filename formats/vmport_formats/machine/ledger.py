@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Generic, NewType, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from vmport_formats.xml import Position
+    from vmport_formats.position import Position
 
 Model = TypeVar("Model")
 

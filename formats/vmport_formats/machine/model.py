@@ -49,6 +49,14 @@ class Accelerator(StrEnum):
     OTHER = "other"
 
 
+class Virtualization(StrEnum):
+    """What the guest is told about its being one."""
+
+    FULL = "full"  # an unchanged system sees hardware
+    PARAVIRTUAL = "paravirtual"  # a system that is made for Xen
+    OTHER = "other"
+
+
 class Architecture(StrEnum):
     """The guest's instruction set, by the names that QEMU uses."""
 
@@ -141,6 +149,8 @@ class Firmware:
 
     kind: FirmwareKind | None = None
     secure_boot: bool | None = None
+    secure_boot_capable: bool | None = None
+    """Whether the firmware image could do it; whether it does is up to the keys in the NVRAM."""
     enrolled_keys: bool | None = None
     """Whether the vendor's keys are in the NVRAM, without which secure boot enforces nothing."""
     loader: str | None = None
@@ -1009,6 +1019,7 @@ class Machine:
     genid: GenerationId | None = None
     guest_os: GuestOs | None = None
     accelerator: Accelerator | None = None
+    virtualization: Virtualization | None = None
     architecture: Architecture | None = None
     chipset: Chipset | None = None
     machine_type: str | None = None

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from lxml import etree
 
-    from vmport_formats.xml import Position, XmlDocument
+    from vmport_formats.position import Position
+    from vmport_formats.xml import XmlDocument
 
 Model = TypeVar("Model")
 
@@ -44,10 +45,12 @@ class Recorder:
         recorder = cls(document, {}, paths=paths)
         for element, path in paths.items():
             position = document.position(element)
-            for leaf_path, value in _leaves(element, path):
+            places = document.attribute_positions(element) if element.attrib else {}
+            for leaf_path, attribute, value in _leaves(element, path):
                 secret = any(key in secrets for key in xpath_keys(leaf_path))
                 shown = HIDDEN if secret else value
-                recorder.leaves[leaf_path] = Leaf(leaf_path, shown, position, secret)
+                place = places.get(attribute, position)
+                recorder.leaves[leaf_path] = Leaf(leaf_path, shown, place, secret)
         return recorder
 
     @property
@@ -167,7 +170,7 @@ class Node:
     def lose(self, loss: Loss) -> None:
         """All below this element that is not taken (now or later) is lost for this reason."""
         for inside in self.element.iter("*"):
-            for path, _value in _leaves(inside, self.recorder.paths[inside]):
+            for path, _attribute, _value in _leaves(inside, self.recorder.paths[inside]):
                 self.recorder.lost[path] = loss
 
     def lose_attribute(self, attribute: str, loss: Loss) -> None:
@@ -175,13 +178,17 @@ class Node:
         if self.element.get(attribute) is not None:
             self.recorder.lost[f"{self.path}/@{_shown(self.element, attribute)}"] = loss
 
-    def error(self, code: str, problem: str, *, hint: str | None = None) -> CorruptInput:
-        """An error about this element, to be raised."""
+    def error(
+        self, code: str, problem: str, *, attribute: str | None = None, hint: str | None = None
+    ) -> CorruptInput:
+        """An error about this element, or about its `attribute`, to be raised."""
+        document = self.recorder.document
+        where = self.path if attribute is None else f"{self.path}/@{attribute}"
         return CorruptInput(
-            self.recorder.document.name,
-            at=str(self.position),
+            document.name,
+            at=str(document.position(self.element, attribute)),
             code=f"machine.{code}",
-            problem=f"{problem} ({self.path})",
+            problem=f"{problem} ({where})",
             hint=hint,
         )
 
@@ -204,15 +211,15 @@ def xpath_keys(path: str) -> Iterator[str]:
         steps.pop()
 
 
-def _leaves(element: etree._Element, path: str) -> Iterator[tuple[str, str]]:
-    """Paths and values of the leaves that an element itself has."""
+def _leaves(element: etree._Element, path: str) -> Iterator[tuple[str, str, str]]:
+    """The leaves that an element itself has: path, name of the attribute (or none), value."""
     for name, value in element.attrib.items():
-        yield f"{path}/@{_shown(element, str(name))}", str(value)
+        yield f"{path}/@{_shown(element, str(name))}", str(name), str(value)
     text = own_text(element).strip()
     if text:
-        yield path, text
+        yield path, "", text
     elif not element.attrib and next(element.iterchildren("*"), None) is None:
-        yield path, ""
+        yield path, "", ""
 
 
 def _element_paths(root: etree._Element) -> Iterator[tuple[etree._Element, str]]:
