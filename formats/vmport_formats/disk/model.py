@@ -41,6 +41,18 @@ class DiskFormat(StrEnum):
         """The first part of its error and concern codes: ``vhd`` in ``vhd.footer-checksum``."""
         return self.label.lower()
 
+    @classmethod
+    def named(cls, name: str) -> DiskFormat:
+        """The format that is called `name`, by qemu's name for it or by people's.
+
+        Raises:
+            ValueError: no format is called so.
+        """
+        for item in cls:
+            if name.lower() in {item.value, item.code}:
+                return item
+        raise ValueError(name)
+
 
 _LABELS = {
     DiskFormat.RAW: "raw",
@@ -69,8 +81,15 @@ class Snapshot:
     id: str
     name: str
     vm_state_size: Bytes
+    """Length of the saved memory; 0 for a snapshot of the disk alone."""
     created: int
     """Seconds since 1970-01-01 UTC."""
+    created_nanoseconds: int = 0
+    """What to add to `created`."""
+    vm_clock: int = 0
+    """How long the guest had been running, in nanoseconds."""
+    virtual_size: Bytes | None = None
+    """Length of the disk at that time; None where the format does not keep it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,11 +51,18 @@ class FormatReader(Protocol):
 
 _MODULES: Final[dict[DiskFormat, str]] = {
     DiskFormat.RAW: "raw",
+    DiskFormat.QCOW: "qcow",
     DiskFormat.QCOW2: "qcow2",
     DiskFormat.VMDK: "vmdk",
     DiskFormat.VHD: "vhd",
     DiskFormat.VHDX: "vhdx",
     DiskFormat.VDI: "vdi",
+    DiskFormat.QED: "qed",
+    DiskFormat.PARALLELS: "parallels",
+    DiskFormat.DMG: "dmg",
+    DiskFormat.CLOOP: "cloop",
+    DiskFormat.BOCHS: "bochs",
+    DiskFormat.LUKS: "luks",
 }
 
 
