@@ -47,6 +47,7 @@ MAX_ATTRIBUTES: Final = 1_000
 _ATTRIBUTE: Final = re.compile(r"""\s+([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
 _TAG_NAME: Final = re.compile(r"<[^\s/>]+")
 _TAG_END: Final = re.compile(r"\s*/?>")
+_LINE_AND_COLUMN: Final = re.compile(r", line \d+, column \d+.*$")
 
 
 class _Place(NamedTuple):
@@ -166,7 +167,7 @@ def parse_xml(data: bytes, *, name: str) -> XmlDocument:
             name,
             at=f"{line}:{max(column, 1)}",
             code="xml.not-well-formed",
-            problem=f"not well-formed XML: {error.msg}",
+            problem=f"not well-formed XML: {_LINE_AND_COLUMN.sub('', str(error.msg))}",
         ) from error
     elements = [item for item in root.iter() if isinstance(item.tag, str)]
     if len(elements) != len(places):
