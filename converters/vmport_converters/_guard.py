@@ -23,6 +23,9 @@ def main() -> None:
     for limit in filter(None, limits.split(",")):
         name, _, value = limit.partition("=")
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(value), int(value)))
+    # An interpreter ignores both signals.  The program expects SIGPIPE to be as usual; SIGXFSZ
+    # stays ignored, so that the limit on file size is an error it can report, not its death.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         os.execv(argv[0], argv)  # noqa: S606 - this is the point of the file
     except OSError as error:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import selectors
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import Thread
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
+from vmport_converters.interruption import held, owe, settle
 from vmport_formats.errors import ToolFailed, ToolMissing
 from vmport_formats.units import GIB
 
@@ -21,6 +25,8 @@ _GUARD: Final = Path(__file__).with_name("_guard.py")
 _CHUNK: Final = 1 << 16
 _KEPT_STDERR: Final = 1 << 16
 _MAX_STDOUT: Final = 1 << 26
+_LINGER: Final = 0.2
+"""Seconds without output after which we look whether the program itself still lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,8 @@ class Completed:
         said = [line for line in self.stderr.splitlines() if line.strip()]
         how = f"signal {-self.status}" if self.status < 0 else f"status {self.status}"
         name = Path(self.argv[0]).name
-        raise ToolFailed(
-            path,
-            code=f"tool.{name}",
-            problem=f"{name} ended with {how}: {said[-1] if said else 'it said nothing'}",
-        )
+        last = said[-1].strip().removeprefix(f"{name}: ") if said else "it said nothing"
+        raise ToolFailed(path, code=f"tool.{name}", problem=f"{name} ended with {how}: {last}")
 
 
 def find_tool(name: str, *, package: str, purpose: str) -> str:
@@ -92,16 +95,51 @@ def run(
     """Run `argv` (its first item an absolute path) to its end, with an empty stdin.
 
     Each chunk of stdout goes to `on_output` as it comes; without one it is collected, up to 64 MiB.
-    The program is killed when this call is left by an exception, and by the kernel when we die.
-    It runs in a session of its own, so ^C at the terminal reaches only us.
+    Of stderr the last 64 KiB are kept.  The program runs in a session of its own, so ^C at the
+    terminal reaches only us; it and what it started are killed when this call is left by an
+    exception, and the program by the kernel when the thread that called this dies.
     """
     collected = bytearray()
     stderr = bytearray()
+
+    def collect(chunk: bytes) -> None:
+        if len(collected) + len(chunk) > _MAX_STDOUT:
+            raise ToolFailed(
+                None,
+                code=f"tool.{Path(argv[0]).name}",
+                problem=f"{argv[0]} printed more than {_MAX_STDOUT} bytes",
+            )
+        collected.extend(chunk)
+
+    def keep_the_end(chunk: bytes) -> None:
+        stderr.extend(chunk)
+        del stderr[:-_KEPT_STDERR]
+
+    owed = None
+    try:
+        with held():  # or the program could be started, and nobody here know it
+            child = _start(argv, limits, folder, environment)
+            owed = owe(partial(_end, child))
+        status = _attend(child, on_output or collect, keep_the_end)
+    finally:
+        if owed is not None:
+            settle(owed)
+    return Completed(
+        tuple(argv), status, bytes(collected), stderr.decode(errors="backslashreplace")
+    )
+
+
+def _start(
+    argv: Sequence[str],
+    limits: Limits,
+    folder: Path | None,
+    environment: Mapping[str, str] | None,
+) -> subprocess.Popen[bytes]:
     guarded = [
         sys.executable, "-I", "-S", str(_GUARD),
         str(os.getpid()), limits.encode(), *argv,
     ]  # fmt: skip
-    child = subprocess.Popen(
+    return subprocess.Popen(
         guarded,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -110,35 +148,41 @@ def run(
         env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
         start_new_session=True,
     )
-    assert child.stdout is not None  # noqa: S101 - PIPE was asked for
-    assert child.stderr is not None  # noqa: S101
-    drain = Thread(target=_drain, args=(child.stderr, stderr), daemon=True)
-    try:
-        drain.start()
-        while chunk := os.read(child.stdout.fileno(), _CHUNK):
-            if on_output is not None:
-                on_output(chunk)
-            elif len(collected) + len(chunk) <= _MAX_STDOUT:
-                collected += chunk
-            else:
-                raise ToolFailed(
-                    None,
-                    code=f"tool.{Path(argv[0]).name}",
-                    problem=f"{argv[0]} printed more than {_MAX_STDOUT} bytes",
-                )
-        status = child.wait()
-        drain.join()
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
-        drain.join()
-        child.stdout.close()
-        child.stderr.close()
-    return Completed(tuple(argv), status, bytes(collected), stderr.decode(errors="replace"))
 
 
-def _drain(pipe: IO[bytes], into: bytearray) -> None:
-    while chunk := os.read(pipe.fileno(), _CHUNK):
-        into += chunk
-        del into[:-_KEPT_STDERR]
+def _attend(
+    child: subprocess.Popen[bytes],
+    on_output: Callable[[bytes], None],
+    on_stderr: Callable[[bytes], None],
+) -> int:
+    """Read both pipes until the program has ended; its status.
+
+    A process that it leaves behind in the background may hold the pipes open for ever: once the
+    program is gone and they are quiet, they are left.
+    """
+    with selectors.DefaultSelector() as pipes:
+        for pipe, take in ((child.stdout, on_output), (child.stderr, on_stderr)):
+            assert pipe is not None  # noqa: S101 - PIPE was asked for
+            pipes.register(pipe, selectors.EVENT_READ, take)
+        while pipes.get_map():
+            ready = pipes.select(_LINGER)
+            if not ready and child.poll() is not None:
+                break
+            for key, _events in ready:
+                if chunk := os.read(key.fd, _CHUNK):
+                    key.data(chunk)
+                else:
+                    pipes.unregister(key.fileobj)
+    return child.wait()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill the program and all of its session, if it still runs; close the pipes."""
+    if child.poll() is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.kill()
+        child.wait()
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()

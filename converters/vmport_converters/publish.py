@@ -3,42 +3,60 @@
 Output is written inside a staging folder beside the destination, under its final name, so that
 formats of several files name each other rightly.  Leaving the block without an exception flushes
 all of it to the medium, then renames it into place without replacing anything (unless forced),
-companions first and the named destination last.  Any exception removes the staging folder.  A run
-that was killed leaves one behind; it holds no lock any more, and the next run to the same
-destination removes it.
+companions first and the named destination last.  Any exception undoes all of that.
+
+A run that was killed leaves its staging folder behind.  It holds no lock any more, so the next run
+to the same destination knows it for dead, undoes what it had moved, and removes it:
+
+=========  =====================================================================================
+``lock``   a file, locked as long as the run lives
+``new/``   what is being written
+``moves``  only while several files move: which, with their inodes, the named destination last
+``old/``   what they displaced
+=========  =====================================================================================
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
+import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from vmport_formats.errors import OutputError, VmportError
+from vmport_converters._posix import (
+    flush,
+    flush_folder,
+    flush_tree,
+    is_folder,
+    remove_tree,
+    rename_new,
+)
+from vmport_converters.interruption import held, owe, settle
+from vmport_formats.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_AT_FDCWD: Final = -100
-_RENAME_NOREPLACE: Final = 1
-_RENAME_EXCHANGE: Final = 2
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """Where to write: `path` stands in for the destination; `folder` holds it and companions."""
+    """Where to write: `path` stands in for the destination.
+
+    Everything else in `folder`, where it lies, is published beside the destination.  `scratch` is
+    a folder of its own, for what the work needs; it is thrown away.
+    """
 
     path: Path
     folder: Path
+    scratch: Path
 
 
 @contextmanager
@@ -47,73 +65,43 @@ def publishing(
 ) -> Iterator[Staging]:
     """Write to the yielded `Staging.path`; it appears as `destination` when the block ends well.
 
-    `destination` may become a file or a folder.  `force` replaces a regular file; a folder is
-    replaced only when it is empty or holds an entry called `folder_marker`, so that a slip of the
-    hand does not cost somebody's home.
+    `destination` may become a file or a folder.  `force` replaces a file (of a symbolic link, the
+    link itself); a folder is replaced only when it is empty or holds an entry called
+    `folder_marker`, so that a slip of the hand does not cost somebody's home.
 
     Raises:
         OutputError: the destination exists, its folder does not, or a write failed.
     """
-    _check_destination(destination, force=force, folder_marker=folder_marker)
+    owed = None
     try:
-        _remove_leftovers(destination)
-        folder, lock = _make_staging(destination)
-    except OSError as error:
-        raise _output_error(destination, error) from error
-    try:
-        try:
-            yield Staging(folder / destination.name, folder)
-        except OSError as error:
-            if isinstance(error, VmportError | BrokenPipeError):
-                raise
-            raise _output_error(destination, error) from error
-        try:
-            _flush_tree(folder)
-            _move_into_place(folder, destination, force=force, folder_marker=folder_marker)
-            _flush(destination.parent)
-        except OSError as error:
-            raise _output_error(destination, error) from error
+        with _reported(destination):
+            _check_target(destination, force=force, folder_marker=folder_marker)
+            _sweep(destination)
+            with held():
+                run = _Run.begin(destination)
+                owed = owe(run.end)
+            yield Staging(run.new / destination.name, run.new, run.scratch)
+            flush_tree(run.new)
+            with held():
+                _move_into_place(run, force=force, folder_marker=folder_marker)
+                flush_folder(destination.parent)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        if owed is not None:
+            settle(owed)
 
 
-def _check_destination(destination: Path, *, force: bool, folder_marker: str | None) -> None:
-    if destination.name in {"", ".", ".."}:
-        raise OutputError(
-            destination, code="output.name", problem="is not a name that a file can have"
-        )
+@contextmanager
+def _reported(destination: Path) -> Iterator[None]:
+    """What the system refuses becomes an `OutputError` that says which file and why."""
     try:
-        mode = destination.lstat().st_mode
-    except FileNotFoundError:
-        if not destination.parent.is_dir():
-            raise OutputError(
-                destination,
-                code="output.no-folder",
-                problem=f"its folder {destination.parent} does not exist",
-                hint="create it first",
-            ) from None
-        return
+        yield
     except OSError as error:
-        raise _output_error(destination, error) from error
-    if not force:
-        raise _exists(destination)
-    if stat.S_ISDIR(mode):
-        if not any(destination.iterdir()):
-            return
-        if folder_marker is None or not (destination / folder_marker).exists():
-            raise OutputError(
-                destination,
-                code="output.folder",
-                problem="is a folder with other content; it is not replaced, even with --force",
-                hint="remove it yourself, or choose another name",
-            )
-    elif not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        if error.errno == errno.EEXIST:
+            raise _exists(destination) from error
+        reason = error.strerror or str(error)
         raise OutputError(
-            destination,
-            code="output.special",
-            problem="is neither a regular file nor a folder; it is not replaced",
-        )
+            destination, code="output.write", problem=f"cannot be written: {reason}"
+        ) from error
 
 
 def _exists(path: Path) -> OutputError:
@@ -125,117 +113,248 @@ def _exists(path: Path) -> OutputError:
     )
 
 
-def _output_error(destination: Path, error: OSError) -> OutputError:
-    if error.errno == errno.EEXIST:
-        return _exists(destination)
-    reason = error.strerror or str(error)
-    return OutputError(destination, code="output.write", problem=f"cannot be written: {reason}")
+def _check_target(path: Path, *, force: bool, folder_marker: str | None) -> None:
+    """Refuse a destination that cannot become one, before any work is done."""
+    if path.name in {"", ".", ".."}:
+        raise OutputError(path, code="output.name", problem="is not a name that a file can have")
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise OutputError(
+                path,
+                code="output.no-folder",
+                problem=f"its folder {path.parent} does not exist",
+                hint="create it first",
+            ) from None
+        return
+    if stat.S_ISDIR(mode):
+        _check_folder(path, force=force, marker=folder_marker)
+    elif not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise OutputError(
+            path,
+            code="output.special",
+            problem="is neither a regular file nor a folder; it is not replaced, even with --force",
+            hint="choose another name",
+        )
+    elif not force:
+        raise _exists(path)
 
 
-def _make_staging(destination: Path) -> tuple[Path, int]:
-    """A new folder beside `destination` and the descriptor that holds its lock."""
-    while True:
-        folder = destination.parent / f".{destination.name[:200]}.vmport-{secrets.token_hex(6)}"
-        folder.mkdir(mode=0o700)
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _check_folder(path: Path, *, force: bool, marker: str | None) -> None:
+    if marker is None:
+        raise OutputError(
+            path,
+            code="output.folder",
+            problem="is a folder; it is not replaced by a file, even with --force",
+            hint=f"name a file in it, such as {path / 'NAME'}",
+        )
+    if any(path.iterdir()) and not (path / marker).exists():
+        raise OutputError(
+            path,
+            code="output.folder",
+            problem="is a folder with other content; it is not replaced, even with --force",
+            hint="remove it yourself, or choose another name",
+        )
+    if not force:
+        raise _exists(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The staging folder of one run, as in the table above."""
+
+    destination: Path
+    folder: Path
+    lock: int
+    """The descriptor of the lock file; closing it, also by dying, lets go of the lock."""
+
+    @property
+    def new(self) -> Path:
+        return self.folder / "new"
+
+    @property
+    def old(self) -> Path:
+        return self.folder / "old"
+
+    @property
+    def moves(self) -> Path:
+        return self.folder / "moves"
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / "scratch"
+
+    @classmethod
+    def begin(cls, destination: Path) -> _Run:
+        while True:
+            folder = destination.parent / f"{_prefix(destination)}{secrets.token_hex(6)}"
+            folder.mkdir(mode=0o700)
+            try:
+                if run := cls._lock(destination, folder, fresh=True):
+                    run.new.mkdir()
+                    run.scratch.mkdir()
+                    return run
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+
+    @classmethod
+    def adopt(cls, destination: Path, folder: Path) -> _Run | None:
+        """The dead run whose staging folder this is; None while it lives, or when it is gone."""
+        return cls._lock(destination, folder, fresh=False)
+
+    @classmethod
+    def _lock(cls, destination: Path, folder: Path, *, fresh: bool) -> _Run | None:
+        """None: somebody else holds it; or, while we made it, a sweep took it for dead."""
+        # A file, because over NFS a folder cannot be locked.
+        name = folder / "lock"
         try:
-            mine = os.path.samestat(folder.stat(), os.fstat(lock))
-        except FileNotFoundError:  # somebody's sweep came between mkdir and flock
-            mine = False
-        if mine:
-            return folder, lock
-        os.close(lock)
-
-
-def _remove_leftovers(destination: Path) -> None:
-    pattern = re.compile(re.escape(f".{destination.name[:200]}.vmport-") + "[0-9a-f]{12}")
-    with os.scandir(destination.parent) as entries:
-        found = [
-            Path(entry)
-            for entry in entries
-            if pattern.fullmatch(entry.name)
-            and entry.is_dir(follow_symlinks=False)
-            and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
-        ]
-    for folder in found:
-        try:
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            continue
+            lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            pass  # its run is alive
+            if os.path.samestat(os.fstat(lock), name.lstat()):
+                return cls(destination, folder, lock)
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError:
+            # A file system without locks: nobody else can take ours for dead either.
+            if fresh:
+                return cls(destination, folder, lock)
+        os.close(lock)
+        return None
+
+    def end(self) -> None:
+        """Undo what is half done, remove the staging folder, let go of the lock."""
+        try:
+            with suppress(OSError):
+                _undo(self)
+                remove_tree(self.folder)
         finally:
-            os.close(lock)
+            os.close(self.lock)
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _prefix(destination: Path) -> str:
+    # A name has at most 255 bytes, and the staging folder's holds the destination's.
+    stem = os.fsencode(destination.name)[:200].decode(errors="ignore")
+    return f".{stem}.vmport-"
+
+
+def _sweep(destination: Path) -> None:
+    """Undo and remove what dead runs to the same destination have left."""
+    pattern = re.compile(re.escape(_prefix(destination)) + "[0-9a-f]{12}")
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with os.scandir(destination.parent) as entries:
+            names = [entry.name for entry in entries if pattern.fullmatch(entry.name)]
+    except PermissionError:  # a folder that one may write to but not list
+        return
+    for name in names:
+        folder = destination.parent / name
+        with suppress(OSError):  # live runs come and go meanwhile
+            status = folder.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+                dead = _Run.adopt(destination, folder)
+                if dead is not None:
+                    dead.end()
 
 
-def _flush_tree(folder: Path) -> None:
-    for here, _folders, files in os.walk(folder):
-        for name in files:
-            _flush(Path(here, name))
-        _flush(Path(here))
-
-
-def _move_into_place(
-    folder: Path, destination: Path, *, force: bool, folder_marker: str | None
-) -> None:
-    """Move every entry of `folder` beside it, the destination's own last; all or nothing."""
-    found = (entry.name for entry in folder.iterdir())
-    names = sorted(found, key=lambda name: (name == destination.name, name))
+def _move_into_place(run: _Run, *, force: bool, folder_marker: str | None) -> None:
+    """Move every entry of the new folder beside the destination, whose own comes last."""
+    destination = run.destination
+    names = sorted(
+        (entry.name for entry in run.new.iterdir()),
+        key=lambda name: (name == destination.name, name),
+    )
     if destination.name not in names:
         raise OutputError(
             destination, code="output.missing", problem="nothing was written under this name"
         )
-    for name in names:
-        companion = destination.parent / name
-        if name != destination.name:
-            _check_destination(companion, force=force, folder_marker=None)
-    moved: list[Path] = []
-    try:
-        for name in names:
-            target = destination.parent / name
-            _rename(folder / name, target, force=force, folder_marker=folder_marker)
-            moved.append(target)
-    except BaseException:
-        if not force:
-            for target in moved:
-                target.unlink()
-        raise
-
-
-def _rename(source: Path, target: Path, *, force: bool, folder_marker: str | None) -> None:
-    if not force:
-        _renameat2(source, target, _RENAME_NOREPLACE)
-    elif source.is_dir() and target.is_dir():
-        _check_destination(target, force=True, folder_marker=folder_marker)
-        # The old one goes into the staging folder, and away with it.
-        _renameat2(source, target, _RENAME_EXCHANGE)
+    for name in names[:-1]:
+        _check_target(destination.parent / name, force=force, folder_marker=None)
+    staged = run.new / destination.name
+    if len(names) > 1:
+        _move_set(run, names, force=force)
+    elif not force:
+        rename_new(staged, destination)
+    elif not is_folder(staged) and not is_folder(destination):
+        staged.replace(destination)
     else:
-        source.replace(target)
+        if destination.exists():
+            _check_target(destination, force=True, folder_marker=folder_marker)
+        _move_set(run, names, force=True)
 
 
-def _renameat2(source: Path, target: Path, flags: int) -> None:
-    """renameat2(2), which Python does not offer; link(2) where a file system knows no flags."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    status = libc.renameat2(
-        _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags)
+def _move_set(run: _Run, names: list[str], *, force: bool) -> None:
+    """Move what no single rename can: the destination is absent in between, and never mixed.
+
+    Whatever goes wrong, `_undo` brings back what was there, now or in the sweep of a later run.
+    """
+    parent = run.destination.parent
+    with _alone_in(parent):
+        _write_journal(run, names)
+        if force:
+            run.old.mkdir()
+            for name in reversed(names):
+                if os.path.lexists(parent / name):
+                    (parent / name).rename(run.old / name)
+        for name in names:
+            if name == run.destination.name:
+                flush_folder(parent)
+            rename_new(run.new / name, parent / name)
+
+
+def _write_journal(run: _Run, names: list[str]) -> None:
+    part = run.moves.with_suffix(".part")
+    part.write_text(
+        json.dumps([(name, _identity(run.new / name)) for name in names]), encoding="ascii"
     )
-    if status == 0:
+    flush(part)
+    part.rename(run.moves)
+    flush_folder(run.folder)
+
+
+def _undo(run: _Run) -> None:
+    """Take back what `_move_set` has moved, unless it came to its end."""
+    try:
+        moves: list[tuple[str, list[int]]] = json.loads(run.moves.read_text(encoding="ascii"))
+    except FileNotFoundError:
         return
-    code = ctypes.get_errno()
-    if code == errno.EINVAL and flags == _RENAME_NOREPLACE and source.is_file():
-        os.link(source, target)
-        source.unlink()
+    parent = run.destination.parent
+    *companions, (last, its_identity) = moves
+    with _alone_in(parent):
+        if _identity(parent / last) == its_identity:
+            return
+        for name, identity in companions:
+            if _identity(parent / name) == identity:
+                (parent / name).unlink()
+        for name, _identity_of_new in moves:
+            if os.path.lexists(run.old / name):
+                with suppress(FileExistsError):  # somebody else was faster
+                    rename_new(run.old / name, parent / name)
+
+
+def _identity(path: Path) -> list[int] | None:
+    """Tells a file from any other that may get its name later; None when there is none."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs from moving files in `folder`, where its file system knows such locks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        yield
         return
-    raise OSError(code, os.strerror(code), str(target))
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
