@@ -21,12 +21,17 @@ class ReferenceKind(StrEnum):
     """What the named file is to the one that names it."""
 
     BACKING = "backing file"
-    DATA = "external data file"
+    DATA = "data file"
     EXTENT = "extent"
     PARENT = "parent"
     DISK = "disk"
     MEDIA = "removable medium"
     NVRAM = "NVRAM"
+
+    @property
+    def code(self) -> str:
+        """As part of a code and in JSON: ``backing-file``."""
+        return self.value.replace(" ", "-").lower()
 
 
 @dataclass(frozen=True, slots=True)

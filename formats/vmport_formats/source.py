@@ -39,12 +39,14 @@ class ByteSource(Protocol):
 class FileSource:
     """A `ByteSource` over an open file descriptor; it does not close it."""
 
-    __slots__ = ("_descriptor", "name", "size")
+    __slots__ = ("_descriptor", "allocated", "name", "size")
 
-    def __init__(self, descriptor: int, *, name: str, size: int) -> None:
+    def __init__(self, descriptor: int, *, name: str, size: int, allocated: int = 0) -> None:
         self._descriptor = descriptor
         self.name = name
         self.size = size
+        self.allocated = allocated
+        """Bytes that the file takes on its file system, which are fewer when it has holes."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer only at the end of the file."""
@@ -135,7 +137,8 @@ def open_source(
                 problem=f"is a {_kind(status.st_mode)}, not a regular file",
                 hint="copy its content to a file first",
             )
-        yield FileSource(descriptor, name=name, size=size)
+        # st_blocks counts in 512 bytes, whatever the block size.
+        yield FileSource(descriptor, name=name, size=size, allocated=status.st_blocks * 512)
     finally:
         os.close(descriptor)
 

@@ -86,7 +86,7 @@ def read_info(source: ByteSource) -> ImageInfo:
     slots = [_SLOT.unpack_from(data, _HEADER.size + n * _SLOT.size) for n in range(_SLOTS)]
     return ImageInfo(
         DiskFormat.LUKS,
-        variant="LUKS1",
+        variant="v1",
         virtual_size=Bytes((source.size - payload + SECTOR - 1) // SECTOR * SECTOR),
         file_size=Bytes(source.size),
         encrypted=True,

@@ -7,7 +7,7 @@ one file, and that no reader can take it for something else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from vmport_formats.disk.model import Concern
 from vmport_formats.references import ReferenceKind
@@ -33,14 +33,6 @@ class Verdict:
         return "safe" if self.safe else "unsafe"
 
 
-_REFERENCE_CODES: Final = {
-    ReferenceKind.BACKING: "backing-file",
-    ReferenceKind.DATA: "data-file",
-    ReferenceKind.EXTENT: "extent",
-    ReferenceKind.PARENT: "parent",
-}
-
-
 def assess(info: ImageInfo) -> Verdict:
     """The verdict on `info`: one reason for each file that it names, then the format's own."""
     reasons = [_reference_reason(info.format, item) for item in info.references]
@@ -53,7 +45,7 @@ def assess(info: ImageInfo) -> Verdict:
 
 
 def _reference_reason(disk_format: DiskFormat, reference: Reference) -> Concern:
-    kind = _REFERENCE_CODES.get(reference.kind, "reference")
-    return Concern(
-        f"{disk_format.code}.{kind}", f"names another file ({reference.kind}): {reference.name}"
-    )
+    text = f"names another file ({reference.kind}): {reference.name}"
+    if reference.kind is ReferenceKind.BACKING and reference.declared_format is None:
+        text += "; it does not say of which format, so that would be guessed"
+    return Concern(f"{disk_format.code}.{reference.kind.code}", text)
