@@ -1,0 +1,412 @@
+"""What a VHD file says of itself: footers found and checked, size, blocks and parent.
+
+Sources: Microsoft's VHD specification 1.0; for the size of a disk, the behaviour of qemu 10.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
+from vmport_formats.disk.vhd.layout import (
+    COOKIE,
+    EPOCH,
+    FOOTER_LENGTH,
+    HEADER_COOKIE,
+    HEADER_LENGTH,
+    MAX_SECTORS,
+    UNUSED_ENTRY,
+    DiskType,
+    DynamicHeader,
+    Footer,
+    ParentLocator,
+    footer_checksum,
+    header_checksum,
+    unpack_footer,
+    unpack_header,
+)
+from vmport_formats.disk.vhd.parent import parent_name, parent_references, read_locators
+from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
+from vmport_formats.source import read_exactly
+from vmport_formats.units import SECTOR, Bytes, Sectors, format_size, sectors_to_bytes
+
+if TYPE_CHECKING:
+    from vmport_formats.references import Reference
+    from vmport_formats.source import ByteSource
+
+# Disks made by these have the size that their geometry counts; current_size is rounded up and
+# includes sectors that no guest ever saw.  So does qemu 10; before, it trusted the geometry of
+# every creator but those in _SIZED_BY_FOOTER.
+_SIZED_BY_GEOMETRY: Final = frozenset({b"vpc ", b"qemu"})
+_SIZED_BY_FOOTER: Final = frozenset({b"win ", b"qem2", b"d2v ", b"tap\0", b"CTXS"})
+
+# qemu keeps the table as an int of bytes.
+_MAX_TABLE_ENTRIES: Final = 0x7FFF_FFFF // 4
+# Beyond this, a table is not read for blocks that lie outside the file: 2 TiB in blocks of 2 MiB.
+_MAX_SCANNED_ENTRIES: Final = 1 << 20
+_SCAN: Final = 1 << 14  # entries at a time
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A footer, where it was found."""
+
+    at: int
+    raw: bytes  # padded to 512 bytes
+    length: int  # in the file: 512, or 511
+
+    @property
+    def sound(self) -> bool:
+        """Whether the checksum is right."""
+        return footer_checksum(self.raw) == unpack_footer(self.raw).checksum
+
+
+def matches(source: ByteSource) -> bool:
+    """Whether there is a footer at the end, or its copy at the start."""
+    return _find_back(source) is not None or _find_front(source) is not None
+
+
+def read_info(source: ByteSource) -> ImageInfo:
+    """The metadata of the VHD in `source`.
+
+    The footer at the end counts, as the specification wants it; the copy at the start stands in
+    when that is missing or damaged.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: with codes ``vhd.*``.
+    """
+    found, concerns = _choose_footer(source)
+    footer = unpack_footer(found.raw)
+    disk_type = _check_footer(source, footer, at=found.at)
+    virtual_size = _virtual_size(source, footer, at=found.at)
+    block_size: Bytes | None = None
+    references: tuple[Reference, ...] = ()
+    more: dict[str, object] = {}
+    if disk_type is DiskType.FIXED:
+        concerns += _check_fixed(source, footer, virtual_size, found)
+    else:
+        block_size, references, more = _read_dynamic(source, footer, disk_type, virtual_size)
+    concerns += _size_concern(footer)
+    return ImageInfo(
+        DiskFormat.VHD,
+        variant=disk_type.name.lower(),
+        virtual_size=virtual_size,
+        file_size=Bytes(source.size),
+        cluster_size=block_size,
+        references=references,
+        concerns=tuple(concerns),
+        details=_footer_details(footer) | more,
+    )
+
+
+def _find_front(source: ByteSource) -> _Found | None:
+    sector = source.read_at(0, FOOTER_LENGTH)
+    if len(sector) < FOOTER_LENGTH or not sector.startswith(COOKIE):
+        return None
+    return _Found(0, sector, FOOTER_LENGTH)
+
+
+def _find_back(source: ByteSource) -> _Found | None:
+    """The footer in the last 512 bytes, or in the last 511 as before Virtual PC 2004."""
+    for length in (FOOTER_LENGTH, FOOTER_LENGTH - 1):
+        at = source.size - length
+        if at < 0:
+            continue
+        sector = source.read_at(at, length)
+        if sector.startswith(COOKIE) and len(sector) == length:
+            return _Found(at, sector.ljust(FOOTER_LENGTH, b"\0"), length)
+    return None
+
+
+def _choose_footer(source: ByteSource) -> tuple[_Found, list[Concern]]:
+    """The footer that counts, and what is odd about the other one."""
+    front, back = _find_front(source), _find_back(source)
+    damaged = back or front
+    if damaged is None:
+        raise CorruptInput(
+            source.name, code="vhd.magic", problem="has no VHD footer at its end or start"
+        )
+    if back is not None and back.sound:
+        return back, _front_concerns(front, back)
+    if front is None or not front.sound:
+        raise CorruptInput(
+            source.name,
+            at=damaged.at,
+            code="vhd.footer-checksum",
+            problem=f"footer checksum is {unpack_footer(damaged.raw).checksum:#010x}; "
+            f"its bytes sum to {footer_checksum(damaged.raw):#010x}",
+        )
+    if unpack_footer(front.raw).disk_type == DiskType.FIXED:
+        raise CorruptInput(
+            source.name,
+            at=front.at,
+            code="vhd.footer-place",
+            problem="a fixed disk has its footer at the end of the file, not at the start",
+            hint="the file may be cut short; copy it again",
+        )
+    text = (
+        "has no footer at its end; the copy at its start was used"
+        if back is None
+        else "the footer at its end is damaged; the copy at its start was used"
+    )
+    return front, [Concern("vhd.footer-missing" if back is None else "vhd.footer-checksum", text)]
+
+
+def _front_concerns(front: _Found | None, back: _Found) -> list[Concern]:
+    fixed = unpack_footer(back.raw).disk_type == DiskType.FIXED
+    if front is None:
+        if fixed:
+            return []
+        return [Concern("vhd.footer-copy", "has no copy of its footer at the start")]
+    if front.at == back.at:  # a fixed disk of no bytes is its footer alone
+        return []
+    if fixed:
+        text = "is a fixed disk, but begins like a dynamic one; qemu takes it for that"
+        return [Concern("vhd.footer-mismatch", text)]
+    if front.raw[: back.length] == back.raw[: back.length]:
+        return []
+    pairs = zip(Footer._fields, unpack_footer(front.raw), unpack_footer(back.raw), strict=True)
+    fields = [name.replace("_", "-") for name, one, other in pairs if one != other]
+    return [
+        Concern(
+            "vhd.footer-mismatch",
+            "the footer and its copy at the start disagree on "
+            + (", ".join(fields) or "reserved bytes"),
+        )
+    ]
+
+
+def _check_footer(source: ByteSource, footer: Footer, *, at: int) -> DiskType:
+    if footer.version >> 16 != 1:
+        raise UnsupportedFeature(
+            source.name,
+            at=at + 12,
+            code="vhd.version",
+            problem=f"format version is {footer.version >> 16}.{footer.version & 0xFFFF}; "
+            "only 1 is known",
+        )
+    try:
+        return DiskType(footer.disk_type)
+    except ValueError:
+        raise UnsupportedFeature(
+            source.name,
+            at=at + 60,
+            code="vhd.disk-type",
+            problem=f"disk type is {footer.disk_type}; known are 2 (fixed), 3 (dynamic) and "
+            "4 (differencing)",
+        ) from None
+
+
+def _virtual_size(source: ByteSource, footer: Footer, *, at: int) -> Bytes:
+    sectors = Sectors(footer.current_size // SECTOR)
+    geometry = footer.geometry_sectors
+    by_geometry = footer.creator_application in _SIZED_BY_GEOMETRY
+    if by_geometry and geometry and not footer.has_largest_geometry:
+        sectors = Sectors(geometry)
+    if sectors > MAX_SECTORS:
+        raise CorruptInput(
+            source.name,
+            at=at + 48,
+            code="vhd.current-size",
+            problem=f"disk size is {format_size(sectors_to_bytes(sectors))}; "
+            f"at most {format_size(sectors_to_bytes(Sectors(MAX_SECTORS)))} are possible",
+        )
+    return sectors_to_bytes(sectors)
+
+
+def _size_concern(footer: Footer) -> list[Concern]:
+    """Old qemu sizes the disks of some creators, Azure among them, by their geometry."""
+    known = _SIZED_BY_GEOMETRY | _SIZED_BY_FOOTER
+    by_geometry = footer.geometry_sectors * SECTOR
+    if (
+        footer.creator_application in known
+        or footer.has_largest_geometry
+        or by_geometry == footer.current_size // SECTOR * SECTOR
+    ):
+        return []
+    return [
+        Concern(
+            "vhd.size-ambiguous",
+            f"its size is {footer.current_size} bytes, but qemu before version 10 takes it for "
+            f"{by_geometry}, from its geometry",
+        )
+    ]
+
+
+def _check_fixed(
+    source: ByteSource, footer: Footer, virtual_size: int, found: _Found
+) -> list[Concern]:
+    """A fixed disk is its bytes, then the footer."""
+    if virtual_size > found.at:
+        raise TruncatedInput(
+            source.name,
+            at=found.at,
+            code="vhd.fixed-size",
+            problem=f"a fixed disk of {virtual_size} bytes, but only {found.at} precede its footer",
+            hint="the file is cut short; copy it again",
+        )
+    if found.at == footer.current_size:
+        return []
+    return [
+        Concern(
+            "vhd.fixed-size",
+            f"a fixed disk of {footer.current_size} bytes, but {found.at} precede its footer",
+        )
+    ]
+
+
+def _read_dynamic(
+    source: ByteSource, footer: Footer, disk_type: DiskType, virtual_size: int
+) -> tuple[Bytes, tuple[Reference, ...], dict[str, object]]:
+    at = footer.data_offset
+    data = read_exactly(source, at, HEADER_LENGTH, what="the dynamic disk header")
+    header, locators = unpack_header(data)
+    _check_header(source, header, header_checksum(data), at=at)
+    _check_table(source, header, virtual_size, at=at)
+    details: dict[str, object] = {
+        "table-offset": header.table_offset,
+        "max-table-entries": header.max_table_entries,
+    }
+    references: tuple[Reference, ...] = ()
+    if disk_type is DiskType.DIFFERENCING:
+        references, more = _read_parent(source, header, locators, at=at)
+        details |= more
+    return Bytes(header.block_size), references, details
+
+
+def _read_parent(
+    source: ByteSource, header: DynamicHeader, locators: tuple[ParentLocator, ...], *, at: int
+) -> tuple[tuple[Reference, ...], dict[str, object]]:
+    in_use = read_locators(source, locators, at=at)
+    return parent_references(header, in_use), {
+        "parent-unique-id": str(UUID(bytes=header.parent_unique_id)),
+        "parent-time-stamp": _time(header.parent_time_stamp),
+        "parent-unicode-name": parent_name(header),
+        "parent-locators": [item.as_details() for item in in_use],
+    }
+
+
+def _check_header(source: ByteSource, header: DynamicHeader, checksum: int, *, at: int) -> None:
+    if header.cookie != HEADER_COOKIE:
+        raise CorruptInput(
+            source.name,
+            at=at,
+            code="vhd.header-magic",
+            problem=f"the dynamic disk header begins with {header.cookie!r}, not {HEADER_COOKIE!r}",
+        )
+    if header.checksum != checksum:
+        raise CorruptInput(
+            source.name,
+            at=at + 36,
+            code="vhd.header-checksum",
+            problem=f"dynamic disk header checksum is {header.checksum:#010x}; "
+            f"its bytes sum to {checksum:#010x}",
+        )
+    if header.header_version >> 16 != 1:
+        raise UnsupportedFeature(
+            source.name,
+            at=at + 24,
+            code="vhd.header-version",
+            problem=f"dynamic disk header version is {header.header_version:#010x}; "
+            "only 0x00010000 is known",
+        )
+    size = header.block_size
+    if size < SECTOR or size & (size - 1):
+        raise CorruptInput(
+            source.name,
+            at=at + 32,
+            code="vhd.block-size",
+            problem=f"block size is {size}; must be a power of two, at least {SECTOR}",
+        )
+
+
+def _check_table(source: ByteSource, header: DynamicHeader, virtual_size: int, *, at: int) -> None:
+    entries, block_size = header.max_table_entries, header.block_size
+    limit = min(_MAX_TABLE_ENTRIES, MAX_SECTORS * SECTOR // block_size)
+    if entries > limit:
+        raise CorruptInput(
+            source.name,
+            at=at + 28,
+            code="vhd.max-table-entries",
+            problem=f"block table has {entries} entries; "
+            f"at most {limit} are possible with blocks of {format_size(block_size)}",
+        )
+    if entries * block_size < virtual_size:
+        raise CorruptInput(
+            source.name,
+            at=at + 28,
+            code="vhd.max-table-entries",
+            problem=f"block table has {entries} entries, too few for a disk of {virtual_size} "
+            f"bytes in blocks of {format_size(block_size)}",
+        )
+    end = header.table_offset + 4 * entries
+    if end > source.size:
+        raise TruncatedInput(
+            source.name,
+            at=header.table_offset,
+            code="vhd.table",
+            problem=f"block table needs {4 * entries} bytes here, "
+            f"but the file ends at {source.size:#x}",
+            hint="the file is cut short; copy it again",
+        )
+    if entries <= _MAX_SCANNED_ENTRIES:
+        _check_blocks(source, header)
+
+
+def _check_blocks(source: ByteSource, header: DynamicHeader) -> None:
+    """Each block begins with a bitmap of its sectors, padded to whole sectors."""
+    bitmap = -(-header.block_size // (SECTOR * 8 * SECTOR)) * SECTOR
+    for first in range(0, header.max_table_entries, _SCAN):
+        count = min(_SCAN, header.max_table_entries - first)
+        table = array("I", source.read_at(header.table_offset + 4 * first, 4 * count))
+        if sys.byteorder == "little":
+            table.byteswap()
+        used = set(table)
+        used.discard(UNUSED_ENTRY)
+        if not used:
+            continue
+        last = max(used) * SECTOR
+        if last + bitmap + header.block_size > source.size:
+            entry = first + table.index(last // SECTOR)
+            raise TruncatedInput(
+                source.name,
+                at=header.table_offset + 4 * entry,
+                code="vhd.block-outside",
+                problem=f"block {entry} lies at {last:#x} and is {header.block_size} bytes long, "
+                f"but the file ends at {source.size:#x}",
+                hint="the file is cut short; copy it again",
+            )
+
+
+def _footer_details(footer: Footer) -> dict[str, object]:
+    major, minor = divmod(footer.creator_version, 1 << 16)
+    return {
+        "current-size": footer.current_size,
+        "chs-size": footer.geometry_sectors * SECTOR,
+        "original-size": footer.original_size,
+        "disk-geometry": {
+            "cylinders": footer.cylinders,
+            "heads": footer.heads,
+            "sectors-per-track": footer.sectors,
+        },
+        "creator-application": _code(footer.creator_application),
+        "creator-version": f"{major}.{minor}",
+        "creator-host-os": _code(footer.creator_host_os),
+        "time-stamp": _time(footer.time_stamp),
+        "unique-id": str(UUID(bytes=footer.unique_id)),
+        "saved-state": bool(footer.saved_state),
+    }
+
+
+def _code(value: bytes) -> str:
+    """A four-letter code, as it is: ``vpc `` keeps its blank, NULs go."""
+    return value.rstrip(b"\0").decode("latin-1")
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(EPOCH + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

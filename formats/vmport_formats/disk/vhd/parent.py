@@ -1,0 +1,111 @@
+"""How a differencing VHD names its parent: by UUID, by name, and by up to eight locators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
+
+from vmport_formats.errors import CorruptInput, TruncatedInput
+from vmport_formats.references import Reference, ReferenceKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vmport_formats.disk.vhd.layout import DynamicHeader, ParentLocator
+    from vmport_formats.source import ByteSource
+
+# Windows' own limit on a path is 32,767 UTF-16 units.
+_MAX_LOCATOR: Final = 64 * 1024
+
+# How each platform code encodes its path, the best hint first: a relative path still holds when
+# the folder was moved to another machine.  The Macintosh alias ("Mac ") is a blob without a path.
+_ENCODINGS: Final = {
+    b"W2ru": "utf-16-le",  # relative
+    b"MacX": "utf-8",  # a file URL
+    b"W2ku": "utf-16-le",  # absolute
+    b"Wi2r": "latin-1",  # both deprecated, from before Unicode paths
+    b"Wi2k": "latin-1",
+}
+
+
+class Locator(NamedTuple):
+    """A parent locator with the path that it leads to, where it is one."""
+
+    platform_code: str
+    data_offset: int
+    path: str | None
+
+    def as_details(self) -> dict[str, object]:
+        """Its fields, JSON-ready."""
+        return {
+            "platform-code": self.platform_code,
+            "platform-data-offset": self.data_offset,
+            "path": self.path,
+        }
+
+
+def read_locators(
+    source: ByteSource, locators: Iterable[ParentLocator], *, at: int
+) -> tuple[Locator, ...]:
+    """The locators in use, read from where they point; `at` is where the header is.
+
+    Raises:
+        CorruptInput: one is longer than any path (``vhd.parent-locator``).
+        TruncatedInput: one lies outside the file.
+    """
+    return tuple(
+        _read_locator(source, item, at=at)
+        for item in locators
+        if any(item.platform_code) and item.data_length
+    )
+
+
+def _read_locator(source: ByteSource, item: ParentLocator, *, at: int) -> Locator:
+    code = _text(item.platform_code, "latin-1")
+    if item.data_length > _MAX_LOCATOR:
+        raise CorruptInput(
+            source.name,
+            at=at,
+            code="vhd.parent-locator",
+            problem=f"parent locator {code!r} is {item.data_length} bytes long; "
+            f"at most {_MAX_LOCATOR} are a path",
+        )
+    if item.data_offset + item.data_length > source.size:
+        raise TruncatedInput(
+            source.name,
+            at=at,
+            code="vhd.parent-locator",
+            problem=f"parent locator {code!r} lies at {item.data_offset:#x}, "
+            f"but the file ends at {source.size:#x}",
+        )
+    encoding = _ENCODINGS.get(item.platform_code)
+    path = None
+    if encoding is not None:
+        path = _text(source.read_at(item.data_offset, item.data_length), encoding)
+    return Locator(code, item.data_offset, path or None)
+
+
+def parent_name(header: DynamicHeader) -> str:
+    """The parent's name as the header itself holds it; empty if it holds none."""
+    return _text(header.parent_unicode_name, "utf-16-be")
+
+
+def parent_references(
+    header: DynamicHeader, locators: tuple[Locator, ...]
+) -> tuple[Reference, ...]:
+    """Every way in which the parent is named, the most useful first; at least one.
+
+    They are alternatives: each leads to the same parent, if the disk is sound.  Without any path
+    the parent's UUID stands in, as ``uuid:...``.
+    """
+    by_code = {item.platform_code: item.path for item in reversed(locators)}
+    paths = [by_code.get(_text(code, "latin-1")) for code in _ENCODINGS]
+    paths.append(parent_name(header))
+    names = list(dict.fromkeys(path for path in paths if path))
+    names = names or [f"uuid:{UUID(bytes=header.parent_unique_id)}"]
+    return tuple(Reference(ReferenceKind.PARENT, name, "vpc") for name in names)
+
+
+def _text(data: bytes, encoding: str) -> str:
+    """`data` up to its first NUL; what cannot be decoded becomes U+FFFD."""
+    return data.decode(encoding, "replace").partition("\0")[0]
