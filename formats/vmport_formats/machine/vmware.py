@@ -1,0 +1,518 @@
+"""VMware's virtual hardware: what it offers, and which part of it serves each device of a machine.
+
+VMX and OVF describe the same hardware, so both writers plan with this module: `plan_drives` places
+disks and CDs on controllers, `nic_model` and `sound_model` pick chips.  One principle decides: a
+chip that VMware has is kept; for any other the guest gets the one whose driver it most likely has.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from vmport_formats.machine import guest_os
+from vmport_formats.machine.guest_os_table import Family
+from vmport_formats.machine.ledger import Impact, Loss
+from vmport_formats.machine.model import (
+    Architecture,
+    ControllerKind,
+    ControllerModel,
+    DiskBus,
+    DiskDevice,
+    NicModel,
+    SoundModel,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from vmport_formats.machine.guest_os import System
+    from vmport_formats.machine.model import Disk, Machine, Nic, Sound
+
+DEFAULT_HARDWARE: Final = 19
+"""Virtual hardware of a machine that states none: ESXi 7.0 U2 and later, Workstation 16.2."""
+
+INVALID_HARDWARE: Final = frozenset({5})
+HOSTED_HARDWARE: Final = frozenset({6, 12, 16})
+"""Versions that Workstation and Fusion run, ESXi not."""
+
+UEFI_HARDWARE: Final = 8
+SECURE_BOOT_HARDWARE: Final = 13
+TPM_HARDWARE: Final = 14
+USB3_HARDWARE: Final = 8
+
+CONTROLLER_HARDWARE: Final = {
+    ControllerKind.IDE: 3,
+    ControllerKind.SCSI: 3,
+    ControllerKind.SATA: 10,
+    ControllerKind.NVME: 13,
+    ControllerKind.FLOPPY: 3,
+}
+"""Lowest virtual hardware version with controllers of a kind."""
+
+SCSI_HARDWARE: Final = {
+    ControllerModel.BUSLOGIC: 3,
+    ControllerModel.LSILOGIC: 3,
+    ControllerModel.LSISAS1068: 7,
+    ControllerModel.PVSCSI: 7,
+}
+"""The SCSI chips that VMware has, and the lowest virtual hardware version with each."""
+
+NIC_HARDWARE: Final = {
+    NicModel.PCNET: 3,
+    NicModel.VMXNET: 3,
+    NicModel.E1000: 4,
+    NicModel.VMXNET2: 4,
+    NicModel.VMXNET3: 7,
+    NicModel.E1000E: 8,
+}
+"""The network chips that VMware has, and the lowest virtual hardware version with each."""
+
+PVSCSI_64_HARDWARE: Final = 14
+"""From this version on a paravirtual SCSI controller has 64 units rather than 16."""
+
+RESERVED_SCSI_UNIT: Final = 7
+"""The controller itself."""
+
+
+class Room(NamedTuple):
+    """How many controllers of a kind there can be, and units on each."""
+
+    controllers: int
+    units: int
+
+
+ROOM: Final = {
+    ControllerKind.IDE: Room(2, 2),
+    ControllerKind.SATA: Room(4, 30),
+    ControllerKind.SCSI: Room(4, 16),
+    ControllerKind.NVME: Room(4, 15),
+    ControllerKind.FLOPPY: Room(1, 2),
+}
+"""VMware's limits; IDE counts each channel as a controller."""
+
+MAX_NICS: Final = 10
+MAX_NICS_OLD: Final = 4
+"""Before virtual hardware 7."""
+MAX_SERIALS: Final = 4
+MAX_PARALLELS: Final = 3
+
+
+def hardware_version(machine: Machine) -> int:
+    """The virtual hardware version that the machine states, else `DEFAULT_HARDWARE`."""
+    stated = machine.hardware_version
+    if stated is None or stated < 3 or stated in INVALID_HARDWARE:
+        return DEFAULT_HARDWARE
+    return stated
+
+
+def width(machine: Machine) -> int:
+    """32 or 64: the bits of the machine's processor, 64 when it states none."""
+    return 32 if machine.architecture in (Architecture.I686, Architecture.ARMV7L) else 64
+
+
+def guest_system(machine: Machine) -> System | None:
+    """The operating system that the machine states; None when that is not known."""
+    found = guest_os.identify(machine.guest_os, bits=width(machine))
+    return None if found is None else found.id
+
+
+# --- Drives -------------------------------------------------------------------------------------
+
+
+class Slot(NamedTuple):
+    """A place for a drive: VMware's ``sata0:3`` is ``Slot(SATA, 0, 3)``."""
+
+    kind: ControllerKind
+    controller: int
+    unit: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.controller}:{self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Why a device is not what the source has, and what that means."""
+
+    why: str
+    effect: str = ""
+    action: str = ""
+    impact: Impact = Impact.MINOR
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedController:
+    """A controller that VMware is to have."""
+
+    kind: ControllerKind
+    number: int
+    model: ControllerModel | None = None
+    """The chip of a SCSI controller; None for the others, which have but one."""
+    origin: int | None = None
+    """Index into the machine's controllers of the one that it stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedDrive:
+    """A disk, CD or floppy drive and its place."""
+
+    index: int
+    """Into the machine's disks."""
+    device: DiskDevice
+    """DISK, CDROM or FLOPPY."""
+    slot: Slot
+    moved: Change | None = None
+    """Set when the guest finds it on another kind of controller; None: as in the source."""
+    readdressed: str = ""
+    """Why its address is not the one that the source states; empty when it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrivePlan:
+    """Where all drives go."""
+
+    controllers: tuple[PlacedController, ...]
+    """Those that hold a drive, and those of the source that VMware has too; by kind and number."""
+    drives: tuple[PlacedDrive, ...]
+    """By controller and unit, as numbers; kinds in the order of their first drive."""
+    left_out: Mapping[int, Loss]
+    """By index into the machine's disks: those that VMware has no place for."""
+
+
+def plan_drives(machine: Machine) -> DrivePlan:
+    """A place on VMware's controllers for each drive of `machine`.
+
+    A drive keeps its controller and address where VMware has them.  Paravirtual and other foreign
+    ones move to SATA, or IDE when the guest is a Windows from before SATA drivers (or the virtual
+    hardware is).
+    """
+    planner = _Planner(machine, hardware_version(machine), guest_system(machine))
+    found = (planner.wish(index, disk) for index, disk in enumerate(machine.disks))
+    wishes = [wish for wish in found if wish is not None]
+    for wish in wishes:
+        if wish.exact is not None:
+            planner.keep(wish)
+    for wish in wishes:
+        if wish.index not in planner.placed:
+            planner.settle(wish)
+    return planner.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a drive should get."""
+
+    index: int
+    device: DiskDevice
+    kinds: tuple[ControllerKind, ...]
+    """Acceptable kinds of controllers, the best first."""
+    exact: Slot | None = None
+    """The very place that the source states, if VMware has it."""
+    moved: Change | None = None
+    readdressed: str = ""
+
+
+class _Planner:
+    def __init__(self, machine: Machine, hardware: int, guest: System | None) -> None:
+        self.machine = machine
+        self.hardware = hardware
+        self.guest = guest
+        self.placed: dict[int, PlacedDrive] = {}
+        self.left_out: dict[int, Loss] = {}
+        self.taken: dict[Slot, int] = {}
+        self.scsi: dict[int, ControllerModel] = {}
+        self.origins: dict[tuple[ControllerKind, int], int] = {}
+        for index, controller in enumerate(machine.controllers):
+            number = controller.index or 0
+            key = (controller.kind, number)
+            if controller.kind not in ROOM or key in self.origins:
+                continue
+            if number >= ROOM[controller.kind].controllers or not self.has(controller.kind):
+                continue
+            if controller.kind is ControllerKind.SCSI:
+                model = self.scsi_model(controller.model)
+                if model is None:
+                    continue
+                self.scsi[number] = model
+            self.origins[key] = index
+
+    def has(self, kind: ControllerKind) -> bool:
+        return CONTROLLER_HARDWARE[kind] <= self.hardware
+
+    def scsi_model(self, model: ControllerModel | None) -> ControllerModel | None:
+        """The chip itself if VMware has it; None if not."""
+        if model is None or SCSI_HARDWARE.get(model, self.hardware + 1) > self.hardware:
+            return None
+        if model is ControllerModel.BUSLOGIC and width(self.machine) == 64:
+            return None  # VMware has no BusLogic for 64-bit guests
+        return model
+
+    def units(self, kind: ControllerKind, controller: int) -> Iterator[int]:
+        """The units of a controller that may hold a drive."""
+        units = ROOM[kind].units
+        if kind is ControllerKind.SCSI:
+            chip = self.scsi.get(controller)
+            if chip is ControllerModel.PVSCSI and self.hardware >= PVSCSI_64_HARDWARE:
+                units = 64
+            return (unit for unit in range(units) if unit != RESERVED_SCSI_UNIT)
+        return iter(range(units))
+
+    # --- What each drive should get
+
+    def wish(self, index: int, disk: Disk) -> _Wish | None:
+        device = disk.device or DiskDevice.DISK
+        if device in (DiskDevice.LUN, DiskDevice.OTHER):
+            self.left_out[index] = Loss(
+                why="the guest talks to a SCSI device of the host directly; it is not a disk image",
+                effect="the guest lacks this disk",
+                action="map the device as a raw device on the new host",
+                impact=Impact.MAJOR,
+            )
+            return None
+        if device is DiskDevice.FLOPPY or disk.bus is DiskBus.FDC:
+            slot = Slot(ControllerKind.FLOPPY, 0, disk.unit or 0)
+            wanted = slot if slot.unit < 2 else None
+            return _Wish(index, DiskDevice.FLOPPY, (ControllerKind.FLOPPY,), wanted)
+        native = {
+            DiskBus.IDE: self._ide,
+            DiskBus.SATA: self._sata,
+            DiskBus.SCSI: self._scsi,
+            DiskBus.NVME: self._nvme,
+        }.get(disk.bus or DiskBus.OTHER)
+        return self._foreign(index, disk, device) if native is None else native(index, disk, device)
+
+    def _ide(self, index: int, disk: Disk, device: DiskDevice) -> _Wish:
+        stated = disk.channel is not None or disk.unit is not None
+        slot = Slot(ControllerKind.IDE, disk.channel or 0, disk.unit or 0)
+        legal = not disk.controller and slot.controller < 2 and slot.unit < 2
+        kinds = (ControllerKind.IDE, ControllerKind.SATA, ControllerKind.SCSI)
+        return self._native(index, device, kinds, slot, stated=stated, legal=legal)
+
+    def _sata(self, index: int, disk: Disk, device: DiskDevice) -> _Wish:
+        if not self.has(ControllerKind.SATA):
+            return self._foreign(index, disk, device)
+        slot = Slot(ControllerKind.SATA, disk.controller or 0, disk.unit or 0)
+        room = ROOM[ControllerKind.SATA]
+        legal = slot.controller < room.controllers and slot.unit < room.units
+        kinds = (ControllerKind.SATA, ControllerKind.SCSI, ControllerKind.IDE)
+        return self._native(index, device, kinds, slot, stated=disk.unit is not None, legal=legal)
+
+    def _nvme(self, index: int, disk: Disk, device: DiskDevice) -> _Wish:
+        if not self.has(ControllerKind.NVME) or device is DiskDevice.CDROM:
+            return self._foreign(index, disk, device)
+        slot = Slot(ControllerKind.NVME, disk.controller or 0, disk.unit or 0)
+        room = ROOM[ControllerKind.NVME]
+        legal = slot.controller < room.controllers and slot.unit < room.units
+        kinds = (ControllerKind.NVME, ControllerKind.SATA, ControllerKind.SCSI)
+        return self._native(index, device, kinds, slot, stated=disk.unit is not None, legal=legal)
+
+    def _scsi(self, index: int, disk: Disk, device: DiskDevice) -> _Wish:
+        number = disk.controller or 0
+        # VMware's unit is the id on the bus; a controller that speaks of LUNs has one id for all.
+        unit = disk.scsi_target or disk.unit or 0
+        lun = disk.unit if disk.scsi_target else 0
+        if number not in self.scsi or device is DiskDevice.CDROM:
+            return self._foreign(index, disk, device)
+        slot = Slot(ControllerKind.SCSI, number, unit)
+        legal = not lun and not disk.channel and unit in self.units(ControllerKind.SCSI, number)
+        kinds = (ControllerKind.SCSI, ControllerKind.SATA, ControllerKind.IDE)
+        return self._native(index, device, kinds, slot, stated=disk.unit is not None, legal=legal)
+
+    def _native(
+        self,
+        index: int,
+        device: DiskDevice,
+        kinds: tuple[ControllerKind, ...],
+        slot: Slot,
+        *,
+        stated: bool,
+        legal: bool,
+    ) -> _Wish:
+        why = "" if legal or not stated else f"VMware has no {slot}"
+        return _Wish(index, device, kinds, slot if stated and legal else None, None, why)
+
+    def _foreign(self, index: int, disk: Disk, device: DiskDevice) -> _Wish:
+        old = (
+            self.guest is not None
+            and self.guest.family is Family.WINDOWS
+            and self.guest.version < (2006,)
+        )
+        if old or not self.has(ControllerKind.SATA):
+            kinds = (ControllerKind.IDE, ControllerKind.SCSI, ControllerKind.SATA)
+        else:
+            kinds = (ControllerKind.SATA, ControllerKind.SCSI, ControllerKind.IDE)
+        windows = self.guest is not None and self.guest.family is Family.WINDOWS
+        if device is DiskDevice.CDROM:
+            change = Change(f"VMware puts CD drives on {kinds[0].upper()}", impact=Impact.NONE)
+        elif disk.bus is None:
+            change = Change("the source does not say what the disk hangs on", impact=Impact.MINOR)
+        else:
+            change = Change(
+                f"VMware has no {self._called(disk)}; guests have drivers for {kinds[0].upper()}",
+                effect="the guest starts only if that driver is in its early boot"
+                + (", and names the disk differently" if not windows else ""),
+                action="before the move, make Windows load the driver at boot"
+                if windows
+                else "before the move, see that the initramfs has the driver (ahci, ata_piix)",
+                impact=Impact.MINOR,
+            )
+        return _Wish(index, device, kinds, None, change)
+
+    def _called(self, disk: Disk) -> str:
+        if disk.bus is DiskBus.SCSI:
+            models = {
+                controller.index or 0: controller.model
+                for controller in self.machine.controllers
+                if controller.kind is ControllerKind.SCSI
+            }
+            model = models.get(disk.controller or 0)
+            return "SCSI controller of this kind" if model is None else f"{model} controller"
+        names = {
+            DiskBus.VIRTIO: "virtio disk",
+            DiskBus.XEN: "Xen disk",
+            DiskBus.USB: "USB disk image",
+            DiskBus.SD: "SD card",
+            DiskBus.SATA: f"SATA in virtual hardware {self.hardware}",
+            DiskBus.NVME: f"NVMe in virtual hardware {self.hardware}",
+        }
+        return names.get(disk.bus or DiskBus.OTHER, "such a bus")
+
+    # --- Who gets it
+
+    def keep(self, wish: _Wish) -> None:
+        """Give the drive the place that the source states, unless another has it."""
+        assert wish.exact is not None  # noqa: S101
+        if wish.exact not in self.taken:
+            self._place(wish, wish.exact, moved=None, why="")
+
+    def settle(self, wish: _Wish) -> None:
+        """Give the drive the first free place of the kinds that suit it."""
+        why = wish.readdressed
+        if wish.exact is not None:
+            why = f"{wish.exact} is taken by another drive"
+        for kind in wish.kinds:
+            if not self.has(kind):
+                continue
+            for slot in self._slots(kind):
+                if slot in self.taken:
+                    continue
+                moved = wish.moved
+                if moved is None and kind is not wish.kinds[0]:
+                    moved = Change(
+                        f"VMware's {wish.kinds[0].upper()} controllers are full",
+                        effect="the guest needs the driver of the other controller",
+                        impact=Impact.MINOR,
+                    )
+                self._place(wish, slot, moved=moved, why=why)
+                return
+        self.left_out[wish.index] = Loss(
+            why="VMware has no room for another drive of this kind",
+            effect="the guest lacks this drive",
+            action="attach it by hand to a controller with a free place",
+            impact=Impact.MAJOR,
+        )
+
+    def _slots(self, kind: ControllerKind) -> Iterator[Slot]:
+        for controller in range(ROOM[kind].controllers):
+            yield from (Slot(kind, controller, unit) for unit in self.units(kind, controller))
+
+    def _place(self, wish: _Wish, slot: Slot, *, moved: Change | None, why: str) -> None:
+        self.taken[slot] = wish.index
+        if slot.kind is ControllerKind.SCSI:
+            self.scsi.setdefault(slot.controller, self._default_scsi())
+        self.placed[wish.index] = PlacedDrive(wish.index, wish.device, slot, moved, why)
+
+    def _default_scsi(self) -> ControllerModel:
+        sas = SCSI_HARDWARE[ControllerModel.LSISAS1068] <= self.hardware
+        return ControllerModel.LSISAS1068 if sas else ControllerModel.LSILOGIC
+
+    def finish(self) -> DrivePlan:
+        used = {(slot.kind, slot.controller) for slot in self.taken}
+        kept = {
+            (kind, number)
+            for kind, number in self.origins
+            if kind in (ControllerKind.SCSI, ControllerKind.SATA, ControllerKind.NVME)
+        }
+        controllers = [
+            PlacedController(
+                kind,
+                number,
+                self.scsi[number] if kind is ControllerKind.SCSI else None,
+                self.origins.get((kind, number)),
+            )
+            for kind, number in sorted(
+                used | kept, key=lambda key: (list(ROOM).index(key[0]), key[1])
+            )
+            if kind is not ControllerKind.FLOPPY
+        ]
+        first: dict[ControllerKind, int] = defaultdict(lambda: len(self.placed))
+        for index in sorted(self.placed):
+            first.setdefault(self.placed[index].slot.kind, index)
+        drives = sorted(
+            self.placed.values(),
+            key=lambda drive: (first[drive.slot.kind], drive.slot.controller, drive.slot.unit),
+        )
+        return DrivePlan(tuple(controllers), tuple(drives), dict(self.left_out))
+
+
+# --- Cards --------------------------------------------------------------------------------------
+
+
+def nic_model(machine: Machine, nic: Nic) -> tuple[NicModel, Change | None]:
+    """The network chip that VMware gives for `nic`, and why if it is another."""
+    hardware = hardware_version(machine)
+    if nic.model is not None and NIC_HARDWARE.get(nic.model, hardware + 1) <= hardware:
+        return nic.model, None
+    guest = guest_system(machine)
+    chosen = _nic_for(guest, hardware)
+    if nic.model is None:
+        return chosen, Change("the source does not say which chip the card has")
+    return chosen, Change(
+        f"VMware has no {nic.model} card; {chosen} is the one that the guest most likely has a "
+        "driver for",
+        effect="the guest takes it for a new card: its name, and settings tied to that, may change",
+        action="check the network settings inside the guest after the move",
+    )
+
+
+def _nic_for(guest: System | None, hardware: int) -> NicModel:
+    wanted = NicModel.E1000E
+    if guest is not None and guest.family is Family.LINUX:
+        wanted = NicModel.VMXNET3  # in the kernel since 2.6.32
+    if guest is not None and guest.family is Family.WINDOWS:
+        # In the box: PCNet until 2003, E1000 from Vista, E1000e from 8 and 2012.
+        if guest.version < (2006,):
+            wanted = NicModel.PCNET if guest.bits == 32 else NicModel.E1000
+        elif guest.version < (2012,):
+            wanted = NicModel.E1000
+    return wanted if NIC_HARDWARE[wanted] <= hardware else NicModel.E1000
+
+
+SOUND: Final[Mapping[SoundModel, SoundModel]] = {
+    SoundModel.HDA: SoundModel.HDA,
+    SoundModel.ICH6_HDA: SoundModel.HDA,
+    SoundModel.ICH9_HDA: SoundModel.HDA,
+    SoundModel.ES1370: SoundModel.ES1370,
+    SoundModel.AC97: SoundModel.ES1370,
+    SoundModel.SB16: SoundModel.SB16,
+    SoundModel.VIRTIO: SoundModel.HDA,
+    SoundModel.USB: SoundModel.HDA,
+}
+"""The sound card of VMware's (HD audio, Ensoniq, Sound Blaster) for each of the others."""
+
+
+def sound_model(sound: Sound) -> tuple[SoundModel | None, Change | None]:
+    """The sound card that VMware gives for `sound`, and why if it is another; None: it has none."""
+    if sound.model is None:
+        return SoundModel.HDA, Change("the source does not say which sound card it is")
+    model = SOUND.get(sound.model)
+    if model is sound.model or model is None:
+        return model, None
+    if model is SoundModel.HDA and sound.model in (SoundModel.ICH6_HDA, SoundModel.ICH9_HDA):
+        return model, Change("VMware has one kind of HD audio", impact=Impact.NONE)
+    return model, Change(
+        f"VMware has no {sound.model} card",
+        effect="the guest needs the driver of another sound card",
+    )
