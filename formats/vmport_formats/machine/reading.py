@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from vmport_formats.errors import CorruptInput
-from vmport_formats.machine.ledger import Leaf, Loss, ModelPath, Reading
+from vmport_formats.machine.ledger import Leaf, Loss, ModelPath, Reading, stated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -65,9 +65,15 @@ class Recorder:
         key stands for all that lies below it, and ``//name`` for an element or ``@attribute``
         anywhere.
         """
+        values = stated(model)
+        taken: dict[str, tuple[ModelPath, ...]] = {}
+        for path, destinations in self.taken.items():
+            # What a reader looked at without keeping it was not taken.
+            if arrived := tuple(to for to in dict.fromkeys(destinations) if to in values):
+                taken[path] = arrived
         lost = dict(self.lost)
         for path in self.leaves:
-            if path not in self.taken and path not in lost:
+            if path not in taken and path not in lost:
                 known = (losses[key] for key in xpath_keys(path) if key in losses)
                 if (loss := next(known, None)) is not None:
                     lost[path] = loss
@@ -76,7 +82,7 @@ class Recorder:
             self.document.name,
             dialect,
             tuple(self.leaves.values()),
-            {path: tuple(dict.fromkeys(to)) for path, to in self.taken.items()},
+            taken,
             lost,
         )
 
@@ -144,6 +150,10 @@ class Node:
         """An attribute's value, without taking it."""
         value = self.element.get(attribute)
         return None if value is None else value.strip()
+
+    def peek_text(self) -> str:
+        """The element's own text without surrounding space, without taking it."""
+        return own_text(self.element).strip()
 
     def attribute(self, attribute: str, *to: str) -> str | None:
         """An attribute's value, taken to the model paths `to`; None when it is not there."""

@@ -1,0 +1,292 @@
+"""What libvirt's XML says that no machine model carries, and why that does or does not matter.
+
+Keys are paths without indices; one stands for all that lies below it, and ``//name`` for an element
+or attribute anywhere.  What is not here either, vmport does not know, and the ledger says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmport_formats.machine.ledger import Impact, Loss
+
+SECRETS: Final = frozenset(
+    {"//@passwd", "/domain/launchSecurity/session", "/domain/launchSecurity/dhCert"}
+)
+"""Leaves whose values the ledger does not repeat."""
+
+
+def _host(why: str) -> Loss:
+    """Something about the old host, which the guest cannot tell."""
+    return Loss(why, "none", "", Impact.NONE)
+
+
+_ADDRESS: Final = Loss(
+    "says where on QEMU's buses the device sits; the new hypervisor has buses of its own",
+    "the guest may find its devices at other places; names such as enp1s0 can change",
+    "",
+    Impact.NONE,
+)
+_RUNTIME: Final = _host("libvirt's note about the running machine")
+_NOTES: Final = _host("a note of the tool that made the machine")
+_TUNING: Final = Loss(
+    "tunes how the old host schedules the machine",
+    "it competes with other machines by the new host's rules",
+    "set shares, limits and reservations on the new host, if others depended on them",
+)
+_LABEL: Final = _host("a security label of the old host's processes and files")
+_COMMAND_LINE: Final = Loss(
+    "arguments for QEMU itself; vmport does not guess what they do",
+    "a device or setting that only they make is missing",
+    "read them, and set what the guest needs by hand",
+    Impact.MAJOR,
+)
+_MEMORY_BACKING: Final = _host("says from what the old host takes the memory")
+_QEMU_DRIVER: Final = _host("tunes QEMU's own device")
+_AUTHENTICATION: Final = Loss(
+    "names a secret that only the old host holds",
+    "none once the disk is converted",
+    "keep the secret until it is",
+    Impact.NONE,
+)
+
+LOSSES: Final = {
+    # Anywhere
+    "//alias": _RUNTIME,
+    "//address": _ADDRESS,
+    "//@tty": _RUNTIME,
+    "//seclabel": _LABEL,
+    "//acpi": _QEMU_DRIVER,
+    # The machine
+    "/domain/@id": _RUNTIME,
+    "/domain/hwuuid": Loss(
+        "a second UUID, shown to the guest as that of the hardware", "it sees the first one"
+    ),
+    "/domain/metadata": _NOTES,
+    "/domain/bootloader": _host("how Xen on the old host finds the kernel"),
+    "/domain/bootloader_args": _host("how Xen on the old host finds the kernel"),
+    "/domain/sysinfo/@type": _host("says of what kind the entries in it are"),
+    "/domain/sysinfo": Loss(
+        "passes data to the guest by a way that only QEMU has (fw_cfg)",
+        "a guest that reads it (Ignition, for one) finds nothing",
+        "pass the data by the new hypervisor's way",
+        Impact.MAJOR,
+    ),
+    "/domain/idmap": _host("maps users of containers"),
+    "/domain/perf": _host("measures the machine on the old host"),
+    "/domain/resource": _TUNING,
+    "/domain/cputune": _TUNING,
+    "/domain/blkiotune": _TUNING,
+    "/domain/memtune": _TUNING,
+    "/domain/numatune": _TUNING,
+    "/domain/iothreadids": _TUNING,
+    "/domain/defaultiothread": _TUNING,
+    "/domain/throttlegroups": _TUNING,
+    "/domain/vcpu/@placement": _host("says who picks the host's CPUs"),
+    "/domain/vcpus": _host("says which of the virtual CPUs are on at this moment"),
+    "/domain/memory/@dumpCore": _host("says whether the old host's core dumps hold the memory"),
+    "/domain/memoryBacking": _MEMORY_BACKING,
+    "/domain/keywrap": Loss("keys of IBM mainframes", "no protected keys"),
+    "/domain/launchSecurity": Loss(
+        "encrypts the guest's memory against the host (SEV, SEV-SNP, TDX)",
+        "the new host can read the guest's memory",
+        "turn on confidential computing on the new host, if it has it",
+        Impact.MAJOR,
+    ),
+    "/domain/on_lockfailure": _host("what to do when the old host loses its lock on a disk"),
+    "/domain/qemu:commandline": _COMMAND_LINE,
+    "/domain/qemu:override": _COMMAND_LINE,
+    "/domain/qemu:capabilities": _host("turns QEMU's capabilities on or off for tests"),
+    "/domain/qemu:deprecation": _host("what the old host does about outdated settings"),
+    "/domain/xen:commandline": _COMMAND_LINE,
+    "/domain/vmware:datacenterpath": _host("where VMware's inventory had the machine"),
+    # Firmware
+    "/domain/os/firmware": _host("narrows which firmware image libvirt picks"),
+    "/domain/os/loader/@format": _host("how the old host stores the firmware image"),
+    "/domain/os/loader/@stateless": Loss(
+        "says that the firmware keeps no variables", "it keeps them on the new hypervisor"
+    ),
+    "/domain/os/nvram/@type": _host("how the old host stores the variables"),
+    "/domain/os/nvram/@templateFormat": _host("how the old host stores the variables"),
+    "/domain/os/nvram/source": _host("how the old host stores the variables"),
+    "/domain/os/bios/@rebootTimeout": Loss(
+        "retries after a failed boot", "the machine waits at the message that nothing booted"
+    ),
+    "/domain/os/acpi": Loss(
+        "hands the guest an extra ACPI table",
+        "it does not find the table; a licence for Windows may be in it",
+        "see whether the new hypervisor can pass it on",
+    ),
+    "/domain/os/shim": _host("how the old host starts a kernel under secure boot"),
+    # Processor and features
+    "/domain/cpu/@match": _host("how strictly libvirt compares the CPU with the host's"),
+    "/domain/cpu/@check": _host("how strictly libvirt compares the CPU with the host's"),
+    "/domain/cpu/@migratable": _host("leaves out what would hinder live migration"),
+    "/domain/cpu/@deprecated_features": _host("leaves out outdated features of the CPU"),
+    "/domain/cpu/model/@fallback": _host("what to do on a host without this CPU model"),
+    "/domain/cpu/model/@vendor_id": Loss(
+        "makes the CPU name another maker", "the guest sees the host's maker"
+    ),
+    "/domain/cpu/cache": _QEMU_DRIVER,
+    "/domain/cpu/maxphysaddr": _QEMU_DRIVER,
+    "/domain/cpu/numa/cell/@memAccess": _MEMORY_BACKING,
+    "/domain/cpu/numa/cell/@discard": _MEMORY_BACKING,
+    "/domain/cpu/numa/cell/cache": _QEMU_DRIVER,
+    "/domain/cpu/numa/interconnects": _QEMU_DRIVER,
+    "/domain/features/apic/@eoi": _QEMU_DRIVER,
+    "/domain/features/hyperv": _host("tunes a help for Windows that QEMU gives in its own way"),
+    "/domain/features/kvm": _host("tunes a help that KVM gives in its own way"),
+    "/domain/features/smm/tseg": _QEMU_DRIVER,
+    "/domain/features/hap": _host("how the old host maps memory"),
+    "/domain/features/viridian": _host("Xen's help for Windows"),
+    "/domain/features/privnet": _host("a network of containers"),
+    "/domain/features/pvspinlock": _host("KVM's help for waiting CPUs"),
+    "/domain/features/ioapic": _QEMU_DRIVER,
+    "/domain/features/gic": _host("the interrupt controller of ARM boards"),
+    "/domain/features/msrs": _host("what KVM does about unknown registers"),
+    "/domain/features/async-teardown": _host("how the old host frees memory"),
+    "/domain/features/ps2": Loss("switches the PS/2 ports", "the guest has them"),
+    # Clock
+    "/domain/clock/@adjustment": _host("libvirt's note of how far the guest has set its clock"),
+    "/domain/clock/@basis": _host("from what libvirt counts the guest's own offset"),
+    "/domain/clock/@start": Loss(
+        "starts the clock at a fixed moment", "the clock shows the present time"
+    ),
+    "/domain/clock/timer": _host("tunes QEMU's timers"),
+    # Devices of all kinds
+    "/domain/devices/emulator": _host("the QEMU program of the old host"),
+    "/domain/devices/audio": _host("where the old host plays the sound"),
+    "/domain/devices/controller": _QEMU_DRIVER,
+    "/domain/devices/hub": _host("a USB hub; the new hypervisor makes ports as it needs them"),
+    "/domain/devices/lease": _host("a lock of the old host's lock manager"),
+    "/domain/devices/redirfilter": _host("which USB devices a viewer may hand in"),
+    "/domain/devices/nvram": _host("memory of a PowerPC board"),
+    "/domain/devices/shmem": Loss(
+        "memory that is shared with other machines of the old host",
+        "the guest lacks the device; programs in it that talk over it fail",
+        "have them talk over the network",
+        Impact.MAJOR,
+    ),
+    "/domain/devices/crypto": Loss(
+        "a virtual accelerator for encryption", "the guest encrypts in software"
+    ),
+    "/domain/devices/pstore": Loss(
+        "memory that survives a crash", "the guest cannot store its last messages there"
+    ),
+    # Disks
+    "/domain/devices/disk/@snapshot": _host("how libvirt takes snapshots of this disk"),
+    "/domain/devices/disk/@rawio": _host("grants QEMU raw access on the old host"),
+    "/domain/devices/disk/@sgio": _host("grants QEMU raw access on the old host"),
+    "/domain/devices/disk/@model": _QEMU_DRIVER,
+    "/domain/devices/disk/driver": _QEMU_DRIVER,
+    "/domain/devices/disk/source": _host("how the old host reaches the content"),
+    "/domain/devices/disk/source/@startupPolicy": Loss(
+        "starts the machine even without this medium",
+        "the new hypervisor may ask, or refuse to start, when it is missing",
+    ),
+    "/domain/devices/disk/auth": _AUTHENTICATION,
+    "/domain/devices/disk/source/auth": _AUTHENTICATION,
+    "/domain/devices/disk/encryption": _AUTHENTICATION,
+    "/domain/devices/disk/source/encryption": _AUTHENTICATION,
+    "/domain/devices/disk/backingStore": _host(
+        "libvirt's note of the chain under the disk; the disk's own header says the same"
+    ),
+    "/domain/devices/disk/mirror": Loss(
+        "a copy job that was running on the disk",
+        "the disk may be only half copied",
+        "finish or abort it (virsh blockjob) before the disk is converted",
+        Impact.MAJOR,
+    ),
+    "/domain/devices/disk/geometry": Loss(
+        "sets cylinders, heads and sectors by hand",
+        "an old system that boots by them may not start",
+        "compare with the new hypervisor's geometry, for DOS and the like",
+    ),
+    "/domain/devices/disk/iotune": _TUNING,
+    "/domain/devices/disk/throttlefilters": _TUNING,
+    "/domain/devices/disk/blockio": _QEMU_DRIVER,
+    "/domain/devices/disk/boot/@loadparm": _host("a setting of IBM mainframes"),
+    "/domain/devices/disk/transient": _host("where the old host keeps the passing changes"),
+    # Network
+    "/domain/devices/interface/@managed": _host("who prepares the device on the old host"),
+    "/domain/devices/interface/@trustGuestRxFilters": _host("whether the old host follows filters"),
+    "/domain/devices/interface/mac/@check": _host("VMware's check of the address"),
+    "/domain/devices/interface/source": _host("how the old host reaches the network"),
+    "/domain/devices/interface/target": _host("what the old host calls its end"),
+    "/domain/devices/interface/driver": _QEMU_DRIVER,
+    "/domain/devices/interface/backend": _host("which program of the old host moves the packets"),
+    "/domain/devices/interface/tune": _QEMU_DRIVER,
+    "/domain/devices/interface/coalesce": _QEMU_DRIVER,
+    "/domain/devices/interface/script": _host("a script that sets up the old host's end"),
+    "/domain/devices/interface/downscript": _host("a script that clears up the old host's end"),
+    "/domain/devices/interface/ip": Loss(
+        "the address that the old host gives out or uses on this link",
+        "the guest may get another address",
+        "set the address in the guest, or in the new network's DHCP server",
+    ),
+    "/domain/devices/interface/route": _host("a route of the old host"),
+    "/domain/devices/interface/guest": _host("names the device in a container"),
+    "/domain/devices/interface/portForward": Loss(
+        "forwards ports of the old host to the guest",
+        "its services are not reachable that way",
+        "set up forwarding on the new host",
+        Impact.MAJOR,
+    ),
+    "/domain/devices/interface/virtualport": Loss(
+        "how the old switch treats the card",
+        "rules of that switch no longer apply",
+        "set them on the new switch",
+    ),
+    "/domain/devices/interface/vlan": Loss(
+        "a VLAN trunk on the card",
+        "the guest receives none of the tagged networks",
+        "allow them on the port group or bridge",
+        Impact.MAJOR,
+    ),
+    "/domain/devices/interface/filterref": Loss(
+        "values for the old host's packet filter",
+        "packets that it stopped get through",
+        "filter on the new host or in the guest",
+        Impact.MAJOR,
+    ),
+    "/domain/devices/interface/rom": _QEMU_DRIVER,
+    "/domain/devices/interface/boot": _QEMU_DRIVER,
+    "/domain/devices/interface/teaming": Loss(
+        "pairs the card with a passed-through one",
+        "both show up as cards of their own",
+        "remove the bond in the guest, or pair them anew",
+    ),
+    "/domain/devices/interface/mtu": _QEMU_DRIVER,
+    # Screen, ports and helpers
+    "/domain/devices/graphics": _host("how the old host shows the screen"),
+    "/domain/devices/graphics/@passwd": Loss(
+        "the password of the old screen server; vmport copies no password",
+        "the new hypervisor guards the screen by its own means",
+        "",
+        Impact.NONE,
+    ),
+    "/domain/devices/video": _host("tunes QEMU's graphics card"),
+    "/domain/devices/sound": _host("tunes QEMU's sound card"),
+    "/domain/devices/serial": _host("how the old host reaches the port"),
+    "/domain/devices/parallel": _host("how the old host reaches the port"),
+    "/domain/devices/console": _host("how the old host reaches the console"),
+    "/domain/devices/channel": _host("how the old host reaches the channel"),
+    "/domain/devices/input": _host("how the old host reads the input device"),
+    "/domain/devices/rng": _host("how the old host gathers randomness"),
+    "/domain/devices/memballoon": _QEMU_DRIVER,
+    "/domain/devices/tpm": _host("how the old host runs the TPM"),
+    "/domain/devices/tpm/backend/encryption": Loss(
+        "names the secret that encrypts the TPM's state on the old host",
+        "none; the state does not move anyway",
+        "",
+        Impact.NONE,
+    ),
+    "/domain/devices/iommu": _QEMU_DRIVER,
+    "/domain/devices/vsock": _QEMU_DRIVER,
+    "/domain/devices/panic": _QEMU_DRIVER,
+    "/domain/devices/memory": _MEMORY_BACKING,
+    "/domain/devices/hostdev": _host("how the old host hands over its device"),
+    "/domain/devices/filesystem": _host("how the old host shares the folder"),
+    "/domain/devices/redirdev": _host("how the viewer's device reaches the old host"),
+    "/domain/devices/smartcard": _host("how the card reaches the old host"),
+}
