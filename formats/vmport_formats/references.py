@@ -24,6 +24,7 @@ class ReferenceKind(StrEnum):
     DATA = "data file"
     EXTENT = "extent"
     PARENT = "parent"
+    CHANGE_TRACKING = "change tracking file"
     DISK = "disk"
     MEDIA = "removable medium"
     NVRAM = "NVRAM"

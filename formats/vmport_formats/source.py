@@ -87,18 +87,21 @@ class MemorySource:
         return self._data[offset : offset + length]
 
 
-def read_exactly(source: ByteSource, offset: int, length: int, *, what: str) -> bytes:
+def read_exactly(
+    source: ByteSource, offset: int, length: int, *, what: str, code: str = "source.truncated"
+) -> bytes:
     """Just `length` bytes from `offset`.
 
     Raises:
-        TruncatedInput: the source ends first; `what` names the thing that was to be read.
+        TruncatedInput: the source ends first; `what` names the thing that was to be read, and
+            `code` is the error's.
     """
     data = source.read_at(offset, length)
     if len(data) != length:
         raise TruncatedInput(
             source.name,
             at=offset,
-            code="source.truncated",
+            code=code,
             problem=f"{what} needs {length} bytes here, but the file ends at {source.size:#x}",
             hint="the file is cut short; copy it again",
         )

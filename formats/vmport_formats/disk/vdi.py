@@ -165,7 +165,9 @@ def _read_header(source: ByteSource) -> _Layout:
             code="vdi.magic",
             problem=f"has no VDI signature {_SIGNATURE.hex(' ')}",
         )
-    preheader = read_exactly(source, 0, _PREHEADER.size, what="the VDI header")
+    preheader = read_exactly(
+        source, 0, _PREHEADER.size, what="the VDI header", code="vdi.header-outside"
+    )
     _, _, version = _PREHEADER.unpack(preheader)
     if version not in _VERSIONS:
         raise UnsupportedFeature(
@@ -178,7 +180,9 @@ def _read_header(source: ByteSource) -> _Layout:
     old = version == _OLD_VERSION
     struct = _OLD_HEADER if old else _HEADER
     fields = struct.unpack(
-        read_exactly(source, _PREHEADER.size, struct.size, what="the VDI header")
+        read_exactly(
+            source, _PREHEADER.size, struct.size, what="the VDI header", code="vdi.header-outside"
+        )
     )
     layout = _Layout(version, _from_old(fields) if old else _Header._make(fields))
     _check_fields(source, layout)

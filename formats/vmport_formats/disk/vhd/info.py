@@ -264,7 +264,9 @@ def _read_dynamic(
     source: ByteSource, footer: Footer, disk_type: DiskType, virtual_size: int
 ) -> tuple[Bytes, tuple[Reference, ...], dict[str, object]]:
     at = footer.data_offset
-    data = read_exactly(source, at, HEADER_LENGTH, what="the dynamic disk header")
+    data = read_exactly(
+        source, at, HEADER_LENGTH, what="the dynamic disk header", code="vhd.header-outside"
+    )
     header, locators = unpack_header(data)
     _check_header(source, header, header_checksum(data), at=at)
     _check_table(source, header, virtual_size, at=at)

@@ -149,7 +149,9 @@ def read_metadata(source: ByteSource, region: Region) -> Metadata:
 
 
 def _read_items(source: ByteSource, region: Region) -> dict[UUID, _Item]:
-    data = read_exactly(source, region.offset, TABLE_LENGTH, what="the metadata table")
+    data = read_exactly(
+        source, region.offset, TABLE_LENGTH, what="the metadata table", code="vhdx.metadata-table"
+    )
     header = MetadataTableHeader._make(METADATA_TABLE_HEADER.unpack_from(data))
     if header.signature != b"metadata":
         raise CorruptInput(
@@ -219,7 +221,11 @@ def _read_item(
         )
     place = region.offset + entry.offset
     what = f"metadata item {name}"
-    return _Item(name, place, read_exactly(source, place, entry.length, what=what))
+    return _Item(
+        name,
+        place,
+        read_exactly(source, place, entry.length, what=what, code="vhdx.metadata-offset"),
+    )
 
 
 def _check_block_size(source: ByteSource, block_size: int, *, at: int) -> None:

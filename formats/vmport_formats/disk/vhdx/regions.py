@@ -64,7 +64,12 @@ def read_regions(source: ByteSource, *, log: Region) -> tuple[Regions, list[Conc
         UnsupportedFeature: a region that must be known is not (``vhdx.region-unknown``).
     """
     tables = [
-        (at, read_exactly(source, at, TABLE_LENGTH, what="the region table"))
+        (
+            at,
+            read_exactly(
+                source, at, TABLE_LENGTH, what="the region table", code="vhdx.region-table"
+            ),
+        )
         for at in REGION_TABLE_OFFSETS
     ]
     problems = [_problem(data) for _, data in tables]

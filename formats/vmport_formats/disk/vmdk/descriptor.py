@@ -1,0 +1,354 @@
+"""The text that describes a VMDK: its keys, its extents and its disk database.
+
+    # Disk DescriptorFile
+    version=1
+    CID=8a2f6c1d
+    parentCID=ffffffff
+    createType="twoGbMaxExtentFlat"
+
+    # Extent description
+    RW 4192256 FLAT "disk-f001.vmdk" 0
+
+    # The Disk Data Base
+    ddb.adapterType = "lsilogic"
+
+Source: VMware, "Virtual Disk Format 5.0", section "The Descriptor File"; the keys and extent types
+of ESXi that it does not list are known from ESXi's own files.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from vmport_formats.errors import CorruptInput, UnsupportedFeature
+from vmport_formats.units import MAX_SIZE, MIB, SECTOR, Bytes, Sectors, sectors_to_bytes
+
+MAX_DESCRIPTOR: Final = 2 * MIB
+NO_PARENT: Final = 0xFFFF_FFFF
+"""The parentCID of a disk without a parent."""
+_MAX_LINES: Final = 100_000
+_MAX_EXTENTS: Final = 1 << 14
+
+
+class ExtentType(StrEnum):
+    """Where the data of an extent is, and how it is laid out there."""
+
+    FLAT = "FLAT"
+    SPARSE = "SPARSE"
+    ZERO = "ZERO"
+    VMFS = "VMFS"
+    VMFSSPARSE = "VMFSSPARSE"
+    VMFSRDM = "VMFSRDM"
+    VMFSRAW = "VMFSRAW"
+    SESPARSE = "SESPARSE"
+    VSANSPARSE = "VSANSPARSE"
+
+    @property
+    def file_format(self) -> str:
+        """What the extent's file is, by qemu's name for the format."""
+        sparse = {"SPARSE", "VMFSSPARSE", "SESPARSE", "VSANSPARSE"}
+        return "vmdk" if self.value in sparse else "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """One line of the extent description: a piece of the disk, in order."""
+
+    access: str
+    """``RW``, ``RDONLY`` or ``NOACCESS``."""
+    sectors: Sectors
+    type: ExtentType
+    name: str | None
+    """The file, as written; a ZERO extent needs none."""
+    offset: Sectors | None
+    """Where in the file it begins, when the line says so."""
+    rest: str
+    """What follows that, which is a partition's UUID and a device's name, if anything."""
+    line: int
+
+    def as_details(self) -> dict[str, object]:
+        """Its fields, JSON-ready, by the names of qemu-img where it has them."""
+        details: dict[str, object] = {
+            "filename": self.name,
+            "format": self.type.value,
+            "virtual-size": sectors_to_bytes(self.sectors),
+            "access": self.access,
+        }
+        if self.offset is not None:
+            details["offset"] = sectors_to_bytes(self.offset)
+        if self.rest:
+            details["device"] = self.rest
+        return details
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line that does not mean what it should, or anything."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A descriptor, as written."""
+
+    raw: bytes
+    """The text, up to the first NUL."""
+    values: dict[str, str]
+    """Keys other than ``ddb.*`` and their values, in order, each spelt as the table below does."""
+    disk_database: dict[str, str]
+    """The ``ddb.*`` keys and their values, in order."""
+    extents: tuple[Extent, ...]
+    unknown: tuple[Line, ...]
+    """The first lines, at most 16, that are no comment, extent or known key."""
+    duplicates: tuple[Line, ...]
+    """The first lines, at most 16, that set a key again; the first value counts."""
+
+    @property
+    def cid(self) -> int | None:
+        """The content's id, which changes with the first write after opening."""
+        return _number(self.values.get("CID"))
+
+    @property
+    def parent_cid(self) -> int | None:
+        """The id that the parent had when this disk was made; `NO_PARENT` for none."""
+        return _number(self.values.get("parentCID"))
+
+    @property
+    def create_type(self) -> str | None:
+        """Which kind of disk it is."""
+        return self.values.get("createType")
+
+    @property
+    def virtual_size(self) -> Bytes:
+        """The sum of the extents."""
+        return sectors_to_bytes(Sectors(sum(extent.sectors for extent in self.extents)))
+
+
+# The keys before the disk database, as VMware spells them.
+_KEYS: Final = {
+    key.lower(): key
+    for key in (
+        "version",
+        "encoding",
+        "CID",
+        "parentCID",
+        "isNativeSnapshot",
+        "createType",
+        "parentFileNameHint",
+        "nativeParentHint",
+        "nativeParentCID",
+        "changeTrackPath",
+        "digestFilename",
+        "digestType",
+        "fileSystemType",
+        "objectType",
+    )
+}
+# Before the keys of a disk that Workstation encrypts.
+_PREFIXES: Final = ("encryption.",)
+
+# The encodings that a descriptor may declare, as VMware and as Python name them.  A table, for
+# Python's own list has codecs that are no encodings at all.
+_ENCODINGS: Final = {
+    "utf-8": "utf-8",
+    "us-ascii": "ascii",
+    "iso-8859-1": "latin-1",
+    "iso-8859-2": "iso8859-2",
+    "iso-8859-5": "iso8859-5",
+    "iso-8859-15": "iso8859-15",
+    "shift_jis": "cp932",
+    "windows-31j": "cp932",
+    "windows-932": "cp932",
+    "euc-jp": "euc_jp",
+    "gbk": "gbk",
+    "windows-936": "gbk",
+    "gb18030": "gb18030",
+    "big5": "big5",
+    "windows-950": "cp950",
+    "euc-kr": "euc_kr",
+    "windows-949": "cp949",
+    "koi8-r": "koi8-r",
+    **{f"windows-{page}": f"cp{page}" for page in range(1250, 1259)},
+}
+
+_KEY_LINE: Final = re.compile(r'([A-Za-z][\w.:-]*)[ \t]*=[ \t]*(?:"([^"]*)"|([^"]*))')
+_EXTENT_LINE: Final = re.compile(
+    r"(RW|RDONLY|NOACCESS)[ \t]+(\d{1,20})[ \t]+(\w+)"
+    r'(?:[ \t]+"([^"]*)"(?:[ \t]+(\d{1,20})(?:[ \t]+(.*))?)?)?'
+)
+_EXTENT_START: Final = re.compile(r"(RW|RDONLY|NOACCESS)\b(?![ \t]*=)")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_HEX: Final = re.compile(r"[0-9A-Fa-f]{1,8}")
+_MAX_NOTED: Final = 16
+
+
+def looks_like_descriptor(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a descriptor.
+
+    It is when its first line but blank ones is VMware's comment, or when qemu would take it for
+    one, because the first line that is neither blank nor a comment states a version.
+    """
+    for line in head.split(b"\n"):
+        text = line.strip(b" \t\r")
+        if re.fullmatch(rb"(?i)#[ ]*disk[ ]*descriptor[ ]?file", text):
+            return True
+        if text and not text.startswith(b"#"):
+            return re.fullmatch(rb'(?i)version[ \t]*=[ \t]*"?\d+"?', text) is not None
+    return False
+
+
+def parse_descriptor(data: bytes, *, path: str, where: str = "") -> Descriptor:
+    """The descriptor in `data`; it ends at the first NUL.
+
+    `path` is the file for messages, and `where` is put before the line's number in them.
+
+    Raises:
+        CorruptInput: an extent line or an id cannot be read, or there are too many of them.
+        UnsupportedFeature: an extent is of a type that is not known.
+    """
+    raw = data.partition(b"\0")[0]
+    text = raw.decode("latin-1")  # names are decoded once the encoding is known
+    parser = _Parser(path, where)
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.strip(" \t\r")
+        if stripped and not stripped.startswith("#"):
+            parser.take(number, stripped)
+    return parser.descriptor(raw)
+
+
+class _Parser:
+    """Sorts lines into keys, extents and the rest."""
+
+    def __init__(self, path: str, where: str) -> None:
+        self._path = path
+        self._where = where
+        self._lines = 0
+        self._values: dict[str, str] = {}
+        self._database: dict[str, str] = {}
+        self._extents: list[Extent] = []
+        self._unknown: list[Line] = []
+        self._duplicates: list[Line] = []
+
+    def take(self, number: int, line: str) -> None:
+        """One line, which is neither blank nor a comment."""
+        self._lines += 1
+        if self._lines > _MAX_LINES:
+            raise self._corrupt(
+                number, "descriptor-lines", f"has more than {_MAX_LINES} lines; none needs as many"
+            )
+        if _EXTENT_START.match(line):
+            self._extents.append(self._extent(number, line))
+            return
+        match = _KEY_LINE.fullmatch(line)
+        key = match and self._key(match[1])
+        if match is None or key is None or _CONTROL.search(line):
+            if len(self._unknown) < _MAX_NOTED:
+                self._unknown.append(Line(number, line[:200]))
+            return
+        value = match[2] if match[2] is not None else match[3].rstrip()
+        table = self._database if key.lower().startswith("ddb.") else self._values
+        if key not in table:
+            table[key] = value
+        elif len(self._duplicates) < _MAX_NOTED:
+            self._duplicates.append(Line(number, line[:200]))
+
+    def _key(self, key: str) -> str | None:
+        """The key as it is to be spelt; None for one that is not known."""
+        lower = key.lower()
+        if lower.startswith(("ddb.", *_PREFIXES)):
+            return key
+        return _KEYS.get(lower)
+
+    def _extent(self, number: int, line: str) -> Extent:
+        match = _EXTENT_LINE.fullmatch(line)
+        if match is None:
+            raise self._corrupt(number, "extent-line", f"extent line {line[:200]!r} is malformed")
+        access, sectors, kind, name, offset, rest = match.groups()
+        if kind not in set(ExtentType):
+            raise UnsupportedFeature(
+                self._path,
+                at=f"{self._where}line {number}",
+                code="vmdk.extent-type",
+                problem=f"extent type {kind[:80]!r} is not known; "
+                f"known are {', '.join(ExtentType)}",
+            )
+        extent = Extent(
+            access,
+            Sectors(int(sectors)),
+            ExtentType(kind),
+            name,
+            None if offset is None else Sectors(int(offset)),
+            rest or "",
+            number,
+        )
+        if name is None and extent.type is not ExtentType.ZERO:
+            raise self._corrupt(number, "extent-line", f"extent of type {kind} names no file")
+        if max(extent.sectors, extent.offset or 0) * SECTOR > MAX_SIZE:
+            raise self._corrupt(
+                number,
+                "extent-size",
+                f"extent of {sectors} sectors at {offset or 0}; at most 2^63-1 bytes are possible",
+            )
+        if len(self._extents) == _MAX_EXTENTS:
+            raise self._corrupt(
+                number, "extent-count", f"has more than {_MAX_EXTENTS} extents; none needs as many"
+            )
+        return extent
+
+    def descriptor(self, raw: bytes) -> Descriptor:
+        """All that was taken, with file names in the encoding that the descriptor declares."""
+        for key in ("CID", "parentCID"):
+            value = self._values.get(key)
+            if value is not None and not _HEX.fullmatch(value):
+                raise CorruptInput(
+                    self._path,
+                    at=self._where.rstrip(", ") or None,
+                    code=f"vmdk.{key.lower()}",
+                    problem=f"{key} is {value[:80]!r}; must be 1 to 8 hexadecimal digits",
+                )
+        found = Descriptor(
+            raw,
+            self._values,
+            self._database,
+            tuple(self._extents),
+            tuple(self._unknown),
+            tuple(self._duplicates),
+        )
+        if found.virtual_size > MAX_SIZE:
+            raise CorruptInput(
+                self._path,
+                at=self._where.rstrip(", ") or None,
+                code="vmdk.virtual-size",
+                problem="extents add up to more than 2^63-1 bytes",
+            )
+        return found
+
+    def _corrupt(self, number: int, code: str, problem: str) -> CorruptInput:
+        at = f"{self._where}line {number}"
+        return CorruptInput(self._path, at=at, code=f"vmdk.{code}", problem=problem)
+
+
+def codec(descriptor: Descriptor) -> str | None:
+    """Python's name for the encoding that the descriptor declares; None for an unknown one."""
+    return _ENCODINGS.get(descriptor.values.get("encoding", "utf-8").lower())
+
+
+def decode(text: str, encoding: str | None) -> tuple[str, bool]:
+    """`text`, which was read byte by byte, in its encoding, and whether it could be decoded.
+
+    What cannot be is shown as an escape of its bytes, so that it is still printable.
+    """
+    data = text.encode("latin-1")
+    try:
+        return data.decode(encoding or "ascii"), True
+    except UnicodeDecodeError:
+        return data.decode(encoding or "ascii", "backslashreplace"), False
+
+
+def _number(value: str | None) -> int | None:
+    return None if value is None else int(value, 16)

@@ -1,0 +1,444 @@
+"""What a VMDK file says of itself, whichever of its kinds it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
+from vmport_formats.disk.vmdk.descriptor import (
+    MAX_DESCRIPTOR,
+    NO_PARENT,
+    Descriptor,
+    ExtentType,
+    codec,
+    decode,
+    looks_like_descriptor,
+    parse_descriptor,
+)
+from vmport_formats.disk.vmdk.esx import (
+    COWD_MAGIC,
+    SESPARSE_MAGIC,
+    EsxExtent,
+    read_cowd,
+    read_sesparse,
+)
+from vmport_formats.disk.vmdk.qemu_view import KEYS_WINDOW, qemu_extents, qemu_parent
+from vmport_formats.disk.vmdk.sparse import MAGIC, SparseExtent, read_sparse
+from vmport_formats.errors import CorruptInput
+from vmport_formats.references import Reference, ReferenceKind
+from vmport_formats.units import SECTOR, Bytes, Sectors, sectors_to_bytes
+
+if TYPE_CHECKING:
+    from vmport_formats.disk.vmdk.descriptor import Extent
+    from vmport_formats.source import ByteSource
+
+_HEAD: Final = 4096
+_EMBEDDED: Final = "embedded descriptor, "
+# qemu looks for the embedded descriptor's keys here, wherever the header says that it is.
+_QEMU_DESCRIPTOR: Final = SECTOR
+
+# The kinds of disk that are one file; and all kinds that are known, from VMware's documents.
+_ONE_FILE: Final = frozenset({"monolithicSparse", "streamOptimized"})
+_CREATE_TYPES: Final = _ONE_FILE | {
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "2GbMaxExtentSparse",
+    "2GbMaxExtentFlat",
+    "fullDevice",
+    "partitionedDevice",
+    "vmfs",
+    "vmfsPreallocated",
+    "vmfsEagerZeroedThick",
+    "vmfsThin",
+    "vmfsSparse",
+    "vmfsRaw",
+    "vmfsRDM",
+    "vmfsRDMP",
+    "vmfsRawDeviceMap",
+    "vmfsPassthroughRawDeviceMap",
+    "seSparse",
+    "vsanSparse",
+    "custom",
+}
+
+
+def matches(source: ByteSource) -> bool:
+    """Whether it begins like an extent of VMware's, or like a descriptor."""
+    head = source.read_at(0, _HEAD)
+    return head.startswith((MAGIC, COWD_MAGIC, SESPARSE_MAGIC)) or looks_like_descriptor(head)
+
+
+def read_info(source: ByteSource) -> ImageInfo:
+    """The metadata of the VMDK in `source`.
+
+    A descriptor's disk is as large as its extents together: what their own headers say is not
+    known, for they are not opened.  For the same reason it has no `cluster_size`.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: with codes ``vmdk.*``.
+    """
+    head = source.read_at(0, _HEAD)
+    if head.startswith(MAGIC):
+        return _sparse_info(source, read_sparse(source))
+    if head.startswith(COWD_MAGIC):
+        return _esx_info(source, read_cowd(source))
+    if head.startswith(SESPARSE_MAGIC):
+        return _esx_info(source, read_sesparse(source))
+    if looks_like_descriptor(head):
+        return _text_info(source)
+    raise CorruptInput(
+        source.name,
+        at=0,
+        code="vmdk.magic",
+        problem="begins neither like a sparse extent nor like a descriptor",
+    )
+
+
+def _text_info(source: ByteSource) -> ImageInfo:
+    data = source.read_at(0, MAX_DESCRIPTOR + 1)
+    length = len(data.partition(b"\0")[0])
+    if length > MAX_DESCRIPTOR:
+        raise CorruptInput(
+            source.name,
+            code="vmdk.descriptor-size",
+            problem=f"descriptor is longer than {MAX_DESCRIPTOR} bytes",
+        )
+    descriptor = parse_descriptor(data, path=source.name)
+    concerns = []
+    # Padding is of NULs.  Anything else there, or so much of it, hides from those who read text.
+    if len(data) > MAX_DESCRIPTOR or data.count(0, length) != len(data) - length:
+        concerns.append(
+            Concern("vmdk.descriptor-tail", "the descriptor is followed by something else")
+        )
+    return _described(source, descriptor, qemu_parent(data), concerns)
+
+
+def _described(
+    source: ByteSource,
+    descriptor: Descriptor,
+    qemu_finds: bytes | None,
+    concerns: list[Concern],
+    *,
+    where: str = "",
+) -> ImageInfo:
+    """A disk whose descriptor stands alone, or in a file without data of its own."""
+    if descriptor.create_type is None:
+        raise CorruptInput(
+            source.name,
+            at=where.rstrip(", ") or None,
+            code="vmdk.create-type",
+            problem="descriptor states no createType",
+        )
+    if not descriptor.extents:
+        raise CorruptInput(
+            source.name,
+            at=where.rstrip(", ") or None,
+            code="vmdk.extents",
+            problem="descriptor lists no extents",
+        )
+    extents = _extent_references(descriptor.extents, descriptor)
+    strays, more = _qemu_extents(descriptor)
+    parents, parent_concerns = _parents(descriptor, qemu_finds)
+    concerns += [
+        Concern(
+            "vmdk.create-type",
+            f"is of type {descriptor.create_type}, whose data lies in other files",
+        )
+    ]
+    concerns += [*_descriptor_concerns(descriptor), *more, *parent_concerns]
+    return ImageInfo(
+        DiskFormat.VMDK,
+        variant=descriptor.create_type,
+        virtual_size=descriptor.virtual_size,
+        file_size=Bytes(source.size),
+        references=(*extents, *strays, *parents, *_tracking(descriptor)),
+        encrypted=_encrypted(descriptor),
+        concerns=tuple(concerns),
+        details=_descriptor_details(descriptor)
+        | {"extents": [extent.as_details() for extent in descriptor.extents]},
+    )
+
+
+def _sparse_info(source: ByteSource, extent: SparseExtent) -> ImageInfo:
+    data = source.read_at(extent.descriptor_offset, extent.descriptor_length)
+    descriptor = parse_descriptor(data, path=source.name, where=_EMBEDDED)
+    qemu_finds = qemu_parent(source.read_at(_QEMU_DESCRIPTOR, KEYS_WINDOW))
+    if extent.is_vessel:
+        return _described(source, descriptor, qemu_finds, list(extent.concerns), where=_EMBEDDED)
+    references: tuple[Reference, ...] = ()
+    concerns = list(extent.concerns)
+    details = _descriptor_details(descriptor) if descriptor.raw else {}
+    variant = "streamOptimized" if extent.compressed else "monolithicSparse"
+    if not descriptor.raw:
+        variant = "sparse extent"
+        concerns.append(_lone("sparse"))
+    elif not _describes_itself(descriptor.extents):
+        references = _extent_references(descriptor.extents, descriptor)
+        concerns.append(
+            Concern(
+                "vmdk.extents-ambiguous",
+                "has data of its own, and a descriptor that says the data lies elsewhere",
+            )
+        )
+    capacity = sectors_to_bytes(Sectors(extent.header.capacity))
+    if descriptor.extents and descriptor.virtual_size != capacity:
+        concerns.append(
+            Concern(
+                "vmdk.capacity-mismatch",
+                f"its header says {capacity} bytes, and its descriptor "
+                f"{descriptor.virtual_size}; the header was believed",
+            )
+        )
+    if descriptor.create_type is not None and descriptor.create_type not in _ONE_FILE:
+        concerns.append(
+            Concern(
+                "vmdk.create-type",
+                f"is one file, and yet says to be of type {descriptor.create_type}",
+            )
+        )
+    parents, more = _parents(descriptor, qemu_finds)
+    concerns += [*_descriptor_concerns(descriptor), *more]
+    grain = sectors_to_bytes(Sectors(extent.header.grain_size))
+    own: dict[str, object] = {
+        "filename": next((item.name for item in descriptor.extents), None),
+        "format": ExtentType.SPARSE.value,
+        "virtual-size": capacity,
+        "cluster-size": grain,
+    }
+    return ImageInfo(
+        DiskFormat.VMDK,
+        variant=variant,
+        virtual_size=capacity,
+        file_size=Bytes(source.size),
+        cluster_size=grain,
+        references=(*references, *parents, *_tracking(descriptor)),
+        encrypted=_encrypted(descriptor),
+        dirty=bool(extent.header.unclean_shutdown),
+        concerns=tuple(concerns),
+        details=details | extent.details() | {"extents": [own]},
+    )
+
+
+def _esx_info(source: ByteSource, extent: EsxExtent) -> ImageInfo:
+    """A sparse extent of ESX, which is but a part of a disk: its descriptor is another file."""
+    references: tuple[Reference, ...] = ()
+    if extent.parent is not None:
+        references = (Reference(ReferenceKind.PARENT, extent.parent, "vmdk"),)
+    concerns = [_lone(extent.variant)]
+    if extent.dirty and extent.variant == "seSparse":
+        concerns.append(Concern("vmdk.dirty-journal", "its journal was not replayed"))
+    return ImageInfo(
+        DiskFormat.VMDK,
+        variant=f"{extent.variant} extent",
+        virtual_size=extent.virtual_size,
+        file_size=Bytes(source.size),
+        cluster_size=extent.cluster_size,
+        references=references,
+        dirty=extent.dirty,
+        concerns=tuple(concerns),
+        details=extent.details,
+    )
+
+
+def _lone(kind: str) -> Concern:
+    return Concern(
+        "vmdk.lone-extent",
+        f"is a {kind} extent, a part of a disk; its descriptor, and the parent that it may rest "
+        "on, are in other files",
+    )
+
+
+def _describes_itself(extents: tuple[Extent, ...]) -> bool:
+    """Whether an embedded descriptor means the file that it is in, under whatever name."""
+    return [extent.type for extent in extents] in ([], [ExtentType.SPARSE])
+
+
+def _extent_references(
+    extents: tuple[Extent, ...], descriptor: Descriptor
+) -> tuple[Reference, ...]:
+    """The files of the extents, each once, in order."""
+    encoding = codec(descriptor)
+    return tuple(
+        dict.fromkeys(
+            Reference(
+                ReferenceKind.EXTENT, decode(extent.name, encoding)[0], extent.type.file_format
+            )
+            for extent in extents
+            if extent.name is not None
+        )
+    )
+
+
+def _qemu_extents(descriptor: Descriptor) -> tuple[tuple[Reference, ...], list[Concern]]:
+    """The files that only qemu would open, and whether it reads another disk than this one."""
+    found = qemu_extents(descriptor.raw)
+    if found is None:
+        return (), []
+    meant = [
+        (extent.sectors, extent.type.value, extent.name, extent.offset or 0, 1)
+        for extent in descriptor.extents
+    ]
+    read = [
+        (item.sectors, _latin(item.type), _latin(item.name), item.offset or 0, item.times)
+        for item in found
+    ]
+    if meant == read:
+        return (), []
+    encoding = codec(descriptor)
+    names = {extent.name for extent in descriptor.extents}
+    strays = dict.fromkeys(
+        Reference(ReferenceKind.EXTENT, decode(name, encoding)[0])
+        for _, _, name, _, _ in read
+        if name not in names
+    )
+    size = sectors_to_bytes(Sectors(sum(item.sectors * item.times for item in found)))
+    causes = []
+    if len(read) < len(meant):
+        causes.append("passes over extents that are not RW or of a type without a file")
+    if any(item.times > 1 for item in found):
+        causes.append("takes an extent after a blank line for two")
+    reason = f"it {' and '.join(causes)}" if causes else "it scans across line ends"
+    return tuple(strays), [
+        Concern(
+            "vmdk.extents-ambiguous",
+            f"its extents add up to {descriptor.virtual_size} bytes, but qemu reads {size}: "
+            f"{reason}",
+        )
+    ]
+
+
+def _parents(
+    descriptor: Descriptor, qemu_finds: bytes | None
+) -> tuple[tuple[Reference, ...], list[Concern]]:
+    encoding = codec(descriptor)
+    hint = descriptor.values.get("parentFileNameHint")
+    names = [] if hint is None else [decode(hint, encoding)[0]]
+    concerns = []
+    has_parent = descriptor.parent_cid not in {None, NO_PARENT}
+    if has_parent and hint is None:
+        concerns.append(
+            Concern(
+                "vmdk.parent-unnamed",
+                f"rests on a parent with CID {descriptor.parent_cid:08x}, "
+                "but does not say where that is",
+            )
+        )
+    if hint is not None and not has_parent:
+        concerns.append(
+            Concern(
+                "vmdk.parent-ambiguous",
+                "names a parent, but its parentCID says that there is none",
+            )
+        )
+    if qemu_finds is not None and qemu_finds != (hint or "").encode("latin-1"):
+        stray = decode(_latin(qemu_finds), encoding)[0]
+        names.append(stray)
+        concerns.append(
+            Concern(
+                "vmdk.parent-ambiguous",
+                f"qemu finds a parent where the format has none, and opens it: {stray!r}",
+            )
+        )
+    elif qemu_finds is None and hint is not None:
+        concerns.append(
+            Concern(
+                "vmdk.parent-ambiguous",
+                "names a parent where qemu does not look for one; it reads zeros instead",
+            )
+        )
+    return (
+        tuple(Reference(ReferenceKind.PARENT, name, "vmdk") for name in dict.fromkeys(names)),
+        concerns,
+    )
+
+
+def _tracking(descriptor: Descriptor) -> tuple[Reference, ...]:
+    """The file that records which blocks have changed since a backup; no data of the disk."""
+    name = descriptor.values.get("changeTrackPath")
+    if not name:
+        return ()
+    return (Reference(ReferenceKind.CHANGE_TRACKING, decode(name, codec(descriptor))[0]),)
+
+
+def _encrypted(descriptor: Descriptor) -> bool:
+    """Workstation encrypts with keys in the descriptor, ESXi with a filter named there."""
+    filters = descriptor.disk_database.get("ddb.iofilters", "")
+    return "vmwarevmcrypt" in filters or any(
+        key.lower().startswith("encryption.") for key in descriptor.values
+    )
+
+
+def _descriptor_concerns(descriptor: Descriptor) -> list[Concern]:
+    concerns = []
+    if descriptor.unknown:
+        line = descriptor.unknown[0]
+        concerns.append(
+            Concern("vmdk.unknown-line", f"line {line.number} is not understood: {line.text!r}")
+        )
+    if descriptor.duplicates:
+        line = descriptor.duplicates[0]
+        concerns.append(
+            Concern("vmdk.duplicate-line", f"line {line.number} sets a key again: {line.text!r}")
+        )
+    kind = descriptor.create_type
+    if kind is not None and kind not in _CREATE_TYPES:
+        concerns.append(Concern("vmdk.create-type-unknown", f"createType {kind!r} is not known"))
+    concerns += _name_concerns(descriptor)
+    return concerns
+
+
+def _name_concerns(descriptor: Descriptor) -> list[Concern]:
+    encoding = codec(descriptor)
+    names = [extent.name for extent in descriptor.extents if extent.name is not None]
+    concerns = []
+    # A colon makes a drive, or a protocol of qemu's, of a name that leads to no other folder.
+    if path := next((name for name in names if any(sign in name for sign in "/\\:")), None):
+        concerns.append(
+            Concern(
+                "vmdk.extent-path",
+                f"an extent is more than a file name: {decode(path, encoding)[0]!r}",
+            )
+        )
+    declared = descriptor.values.get("encoding")
+    if declared is not None and encoding is None:
+        concerns.append(Concern("vmdk.encoding", f"declares the unknown encoding {declared!r}"))
+    odd = (name for name in names if not name.isascii())
+    if any(encoding != "utf-8" or not decode(name, encoding)[1] for name in odd):
+        concerns.append(
+            Concern(
+                "vmdk.file-name-encoding",
+                "a file name has characters that programs will read differently",
+            )
+        )
+    return concerns
+
+
+def _descriptor_details(descriptor: Descriptor) -> dict[str, object]:
+    """What qemu-img shows of a descriptor, by its names, then the rest as written."""
+    details: dict[str, object] = {
+        "cid": descriptor.cid,
+        "parent-cid": descriptor.parent_cid,
+        "create-type": descriptor.create_type,
+        "descriptor-version": descriptor.values.get("version"),
+    }
+    shown = {"CID", "parentCID", "createType", "version"}
+    details |= {
+        _kebab(key): decode(value, codec(descriptor))[0]
+        for key, value in descriptor.values.items()
+        if key not in shown
+    }
+    details["ddb"] = {
+        key: decode(value, codec(descriptor))[0] for key, value in descriptor.disk_database.items()
+    }
+    return details
+
+
+def _latin(text: bytes) -> str:
+    """`text` as the parser of descriptors holds it, a character a byte."""
+    return text.decode("latin-1")
+
+
+def _kebab(key: str) -> str:
+    """``parentFileNameHint`` as ``parent-file-name-hint``; ``encoding`` stays."""
+    return "".join(f"-{sign.lower()}" if sign.isupper() else sign for sign in key).lstrip("-")
