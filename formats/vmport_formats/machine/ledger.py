@@ -330,7 +330,8 @@ class Books:
             if path in self._values:
                 yield ModelPath(path)
             else:
-                yield from self._inside.get(path, ())
+                inside = self._inside.get(path, ())
+                yield from [value for value in inside if value not in self._settled]
 
     def _settle(self, outcome: Outcome) -> None:
         assert outcome.path is not None  # noqa: S101
