@@ -127,6 +127,8 @@ class DiskConversion:
     source_format: str | None
     target: str
     target_format: str
+    backing: tuple[str, ...] = ()
+    """Files under the source, as far as the descriptor names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ class Books:
     """A writer's record of what it does with each stated value of a model.
 
     A path that is mentioned may be that of a value or of a part (``nics[10]``); a part stands for
-    all values in it that are not settled otherwise.
+    all values in it that are not settled yet.  Paths that the model does not state are passed over.
     """
 
     def __init__(self, model: object, *, dialect: str) -> None:

@@ -1,0 +1,380 @@
+"""Writes what a VMX file says of the machine as a whole: ids, firmware, CPU, memory, clock."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from vmport_formats.machine import guest_os
+from vmport_formats.machine.ledger import Impact, Loss
+from vmport_formats.machine.model import (
+    ClockBase,
+    FirmwareKind,
+    TpmModel,
+    Virtualization,
+)
+from vmport_formats.machine.vmware import guest_system, width
+from vmport_formats.units import MIB
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from vmport_formats.machine.model import Machine
+    from vmport_formats.machine.vmx.text import VmxLines
+
+_MEMORY_STEP: Final = 4  # MiB; VMware refuses anything between
+_DEFAULT_MEMORY: Final = 1024  # MiB
+
+_CORES_PER_SOCKET: Final = ((20, 256), (9, 64), (8, 32), (7, 8))
+"""Most cores a socket, by the lowest virtual hardware version."""
+
+_VIRTUALIZATION_FLAGS: Final = frozenset({"vmx", "svm"})
+
+
+def write_identity(vmx: VmxLines, machine: Machine, *, name: str, hardware: int) -> None:
+    """Name, notes, ids and guest system."""
+    if machine.name is not None:
+        vmx.kept("displayName", machine.name, "name")
+    else:
+        vmx.defaulted("displayName", name, "the source names no machine; this is the file's name")
+    if machine.virtualization is Virtualization.FULL:
+        vmx.books.kept("virtualization", place="virtualHW.version")
+    _write_guest_os(vmx, machine, hardware)
+    notes = [text for text in (machine.title, machine.annotation) if text is not None]
+    if notes:
+        vmx.line("annotation", "\n\n".join(notes))
+        vmx.books.kept("annotation", place="annotation")
+        vmx.books.adapted(
+            "title",
+            place="annotation",
+            after="its first line",
+            why="VMware has notes, but no title",
+        )
+    if machine.uuid is not None:
+        _write_uuid(vmx, machine.uuid)
+    if machine.genid is not None and machine.genid.id is not None:
+        # Two signed numbers whose bytes, little-endian, are those that the guest reads; QEMU
+        # stores the text's first three groups little-endian.  Others get this order wrong.
+        low, high = struct.unpack("<qq", machine.genid.id.bytes_le)
+        vmx.kept("vm.genid", low, "genid.id")
+        vmx.kept("vm.genidX", high, "genid.id")
+    elif machine.genid is not None:
+        vmx.dropped(
+            "genid",
+            loss=Loss("VMware makes a generation id by itself", impact=Impact.NONE),
+        )
+    if machine.smbios_mode == "host":
+        vmx.kept("SMBIOS.reflectHost", True, "smbios_mode")
+
+
+def _write_guest_os(vmx: VmxLines, machine: Machine, hardware: int) -> None:
+    found = guest_os.for_vmware(machine.guest_os, bits=width(machine), hardware=hardware)
+    key = found.id.key
+    vmx.books.kept("architecture", place="guestOS")
+    if machine.guest_os is None:
+        vmx.defaulted(
+            "guestOS",
+            key,
+            "the source does not say which system runs inside",
+            effect="VMware offers no choices that are made for it",
+            action="set guestOS to the system's key, such as debian12-64",
+        )
+    elif found.fit is guest_os.Fit.EXACT:
+        vmx.kept("guestOS", key, "guest_os")
+    else:
+        vmx.adapted("guestOS", key, "guest_os", why=found.why)
+
+
+def _write_uuid(vmx: VmxLines, uuid: UUID) -> None:
+    octets = [f"{octet:02x}" for octet in uuid.bytes]
+    text = f"{' '.join(octets[:8])}-{' '.join(octets[8:])}"
+    vmx.adapted(
+        "uuid.bios",
+        text,
+        "uuid",
+        why="VMware writes it in another form",
+        effect="a guest that reads SMBIOS by version 2.6 or later, as on virtual hardware 13 and "
+        "up, sees its first three groups with the bytes reversed",
+        action="if a licence or an agent is bound to it, compare `dmidecode -s system-uuid`",
+        impact=Impact.MINOR,
+    )
+    vmx.defaulted(
+        "uuid.action",
+        "keep",
+        "at the first start VMware would ask whether the machine was moved or copied; a copy gets "
+        "another UUID",
+    )
+
+
+# --- Firmware -----------------------------------------------------------------------------------
+
+
+def write_firmware(vmx: VmxLines, machine: Machine) -> None:
+    """BIOS or UEFI, secure boot, TPM."""
+    firmware = machine.firmware
+    kind = None if firmware is None else firmware.kind
+    if kind is FirmwareKind.UEFI:
+        vmx.kept("firmware", "efi", "firmware.kind")
+    elif kind is FirmwareKind.BIOS:
+        vmx.kept("firmware", "bios", "firmware.kind")
+    elif kind is None:
+        vmx.defaulted(
+            "firmware", "bios", "the source names no firmware; PC hypervisors then start a BIOS"
+        )
+    else:
+        vmx.adapted(
+            "firmware",
+            "bios",
+            "firmware.kind",
+            why="VMware starts machines by BIOS or UEFI only"
+            if kind is FirmwareKind.DIRECT_KERNEL
+            else "vmport cannot tell what this firmware is",
+            effect="the guest starts only if its disk boots by BIOS",
+            action='if it boots by UEFI, set firmware = "efi"',
+            impact=Impact.MAJOR,
+        )
+    if firmware is not None and kind is FirmwareKind.UEFI:
+        _write_secure_boot(vmx, stated=firmware.secure_boot, capable=firmware.secure_boot_capable)
+    _write_tpm(vmx, machine)
+
+
+def _write_secure_boot(vmx: VmxLines, *, stated: bool | None, capable: bool | None) -> None:
+    key = "uefi.secureBoot.enabled"
+    if stated is not None:
+        vmx.kept(key, stated, "firmware.secure_boot", "firmware.secure_boot_capable")
+    elif capable:
+        vmx.adapted(
+            key,
+            False,
+            "firmware.secure_boot_capable",
+            before="possible",
+            why="the source says that the firmware can do secure boot; whether it does is in the "
+            "NVRAM, which does not move",
+            effect="the guest starts without secure boot",
+            action='if it was on (mokutil --sb-state, or msinfo32), set it to "TRUE"',
+            impact=Impact.MINOR,
+        )
+    elif capable is not None:
+        vmx.kept(key, False, "firmware.secure_boot_capable")
+
+
+def _write_tpm(vmx: VmxLines, machine: Machine) -> None:
+    tpm = machine.tpm
+    if tpm is None:
+        return
+    vmx.adapted(
+        "managedvm.autoAddVTPM",
+        "software",
+        *(
+            path
+            for path in ("tpm.model", "tpm.backend", "tpm.version")
+            if vmx.books.is_stated(path)
+        ),
+        "tpm",
+        before=f"{tpm.model or TpmModel.TIS} {tpm.version or ''}".strip(),
+        why="VMware makes a new TPM 2.0; what is in the old one does not move",
+        effect="what is sealed in the TPM does not open: BitLocker and LUKS ask for a recovery key",
+        action="have the recovery keys at hand, or suspend BitLocker before the move; on ESXi add "
+        "the TPM in the vSphere Client (it needs a key provider); Workstation adds it by itself",
+        impact=Impact.MAJOR,
+    )
+
+
+# --- Processor and memory -----------------------------------------------------------------------
+
+
+def write_cpu(vmx: VmxLines, machine: Machine, *, hardware: int) -> None:
+    """Processors, their topology, and what they can do."""
+    cpu = machine.cpu
+    count = None if cpu is None else cpu.count
+    at_start = (None if cpu is None else cpu.online) or count
+    if at_start is None:
+        vmx.defaulted("numvcpus", 1, "the source does not say how many processors there are")
+    else:
+        online = cpu is not None and cpu.online is not None
+        vmx.kept("numvcpus", at_start, "cpu.online" if online else "cpu.count")
+        if online and count == at_start:
+            vmx.books.kept("cpu.count", place="numvcpus")
+        elif online:
+            vmx.adapted(
+                "vcpu.hotadd",
+                True,
+                "cpu.count",
+                why=f"VMware names no upper limit; processors can be added to the {at_start} there "
+                "are at start",
+            )
+    if cpu is not None:
+        _write_topology(vmx, machine, at_start or 1, hardware)
+        if cpu.hot_add is not None:
+            vmx.kept("vcpu.hotadd", cpu.hot_add, "cpu.hot_add")
+        if cpu.hot_remove is not None:
+            vmx.kept("vcpu.hotremove", cpu.hot_remove, "cpu.hot_remove")
+    features = machine.features
+    if features is not None and features.nested is not None:
+        flags = [
+            f"cpu.features[{index}]"
+            for index, feature in enumerate(cpu.features if cpu is not None else ())
+            if feature.name in _VIRTUALIZATION_FLAGS
+        ]
+        vmx.kept("vhv.enable", features.nested, "features.nested", *flags)
+    if features is not None and features.pmu is not None:
+        vmx.kept("vpmc.enable", features.pmu, "features.pmu")
+    for index, item in enumerate(() if features is None else features.enlightenments):
+        if (item.family, item.name) == ("kvm", "hidden") and item.enabled:
+            vmx.kept("hypervisor.cpuid.v0", False, f"features.enlightenments[{index}]")
+    _write_numa(vmx, machine)
+
+
+def _write_topology(vmx: VmxLines, machine: Machine, at_start: int, hardware: int) -> None:
+    cpu = machine.cpu
+    levels = ("sockets", "dies", "clusters", "cores", "threads")
+    stated = [level for level in levels if cpu is not None and getattr(cpu, level) is not None]
+    if cpu is None or not stated:
+        return
+    paths = [f"cpu.{level}" for level in levels]
+    wanted = (cpu.dies or 1) * (cpu.clusters or 1) * (cpu.cores or 1) * (cpu.threads or 1)
+    limit = next((most for lowest, most in _CORES_PER_SOCKET if hardware >= lowest), 1)
+    cores = next(n for n in range(min(wanted, limit, at_start), 0, -1) if at_start % n == 0)
+    shape = {"sockets": at_start // cores, "dies": 1, "clusters": 1, "cores": cores, "threads": 1}
+    if all(getattr(cpu, level) in (None, shape[level]) for level in levels):
+        vmx.kept("cpuid.coresPerSocket", cores, *paths)
+        return
+    vmx.adapted(
+        "cpuid.coresPerSocket",
+        cores,
+        *paths,
+        before=" × ".join(f"{getattr(cpu, level)} {level}" for level in stated),
+        why="VMware has sockets and cores only"
+        if cores == wanted
+        else f"VMware allows {limit} cores a socket, and only full sockets",
+        effect=f"the guest sees {at_start // cores} × {cores} cores; software that is licensed by "
+        "the socket or the core may count differently",
+        impact=Impact.MINOR,
+    )
+
+
+def _write_numa(vmx: VmxLines, machine: Machine) -> None:
+    shares = {_cpu_count(cell.cpus) for cell in machine.numa if cell.cpus is not None}
+    if len(machine.numa) < 2 or len(shares) != 1:
+        return
+    (share,) = shares
+    cells = len(machine.numa)
+    for index in range(cells):
+        vmx.adapted(
+            "numa.vcpu.maxPerVirtualNode",
+            share,
+            *(f"numa[{index}].{part}" for part in ("id", "cpus", "memory")),
+            why=f"VMware makes the {cells} cells itself, with {share} processors each, and "
+            "divides the memory evenly",
+        )
+
+
+def _cpu_count(cpus: str) -> int:
+    pairs = (part.partition("-") for part in cpus.split(","))
+    return sum(int(last or first) - int(first) + 1 for first, _, last in pairs)
+
+
+def write_memory(vmx: VmxLines, machine: Machine) -> None:
+    """Main memory, in MiB and multiples of four."""
+    memory = machine.memory
+    size = None if memory is None else memory.size
+    if memory is None or size is None:
+        vmx.defaulted(
+            "memsize",
+            _DEFAULT_MEMORY,
+            "the source does not say how much memory there is; VMware would give 32 MiB",
+            action="set memsize to what the guest needs, in MiB",
+            impact=Impact.MAJOR,
+        )
+        return
+    step = _MEMORY_STEP * MIB
+    whole = -(-size // step) * _MEMORY_STEP
+    if whole * MIB == size:
+        vmx.kept("memsize", whole, "memory.size")
+    else:
+        vmx.adapted(
+            "memsize",
+            whole,
+            "memory.size",
+            before=f"{size} bytes",
+            why="VMware counts memory in MiB, in steps of four; rounded up",
+        )
+    if memory.current == size:
+        vmx.books.kept("memory.current", place="memsize")
+    for index, module in enumerate(machine.memory_modules):
+        if module.model != "nvdimm":
+            vmx.books.adapted(
+                f"memory_modules[{index}]",
+                place="memsize",
+                after="part of the main memory",
+                why="VMware has no memory modules; the main memory holds theirs already",
+            )
+    if memory.hot_add is not None:
+        vmx.kept("mem.hotadd", memory.hot_add, "memory.hot_add")
+    elif memory.maximum is not None:
+        vmx.adapted(
+            "mem.hotadd",
+            True,
+            "memory.maximum",
+            why="VMware names no limit; memory can be added while the machine runs",
+        )
+    if memory.locked:
+        vmx.kept("sched.mem.pin", True, "memory.locked")
+        vmx.line("sched.mem.min", whole)
+
+
+# --- Board and clock ----------------------------------------------------------------------------
+
+
+def write_board(vmx: VmxLines, machine: Machine, *, hardware: int) -> None:
+    """The PCI bridges that VMware needs, VMCI, IOMMU, and the clock."""
+    if hardware >= 7:
+        vmx.defaulted(
+            "pciBridge0.present", True, "VMware has no slots for PCI Express cards without bridges"
+        )
+        for number in range(4, 8):
+            vmx.line(f"pciBridge{number}.present", True)
+            vmx.line(f"pciBridge{number}.virtualDev", "pcieRootPort")
+            vmx.line(f"pciBridge{number}.functions", 8)
+        if machine.vsock is None:
+            vmx.defaulted("vmci0.present", True, "VMware Tools talk to the host through it")
+        else:
+            vmx.adapted(
+                "vmci0.present",
+                True,
+                "vsock",
+                why="VMware has sockets to the host (vsock) over VMCI; it picks the number (CID)",
+            )
+    if machine.iommu is not None and hardware >= 14:
+        vmx.adapted(
+            "vvtd.enable", True, "iommu", why="VMware's IOMMU is Intel's; it remaps interrupts too"
+        )
+    clock = machine.clock
+    if clock is None:
+        return
+    if clock.base is ClockBase.UTC and not clock.offset:
+        vmx.kept("rtc.diffFromUTC", 0, "clock.base", "clock.offset")
+    elif clock.base is not None:
+        _drop_clock(vmx, machine, clock.base)
+    for index, timer in enumerate(clock.timers):
+        if timer.name == "hpet" and timer.present is not None:
+            path = f"clock.timers[{index}]"
+            vmx.kept("hpet0.present", timer.present, f"{path}.name", f"{path}.present")
+
+
+def _drop_clock(vmx: VmxLines, machine: Machine, base: ClockBase) -> None:
+    system = guest_system(machine)
+    windows = system is not None and system.family == "Windows"
+    if base is ClockBase.LOCALTIME and windows:
+        vmx.books.kept("clock.base", place="guestOS", after="local time, as always for Windows")
+        return
+    vmx.dropped(
+        "clock.base",
+        loss=Loss(
+            why="VMware sets the hardware clock by the guest's system: local time for Windows, "
+            "UTC for others",
+            effect="a guest that reads the hardware clock otherwise shows a wrong time until it "
+            "synchronizes",
+            action="let the guest use NTP, or set rtc.diffFromUTC (seconds)",
+        ),
+    )
