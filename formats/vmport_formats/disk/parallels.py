@@ -138,13 +138,12 @@ def _check_reach(source: ByteSource, header: _Header, *, unit: int) -> None:
     entries = array("I", read_exactly(source, _HEADER.size, length, what="the block table"))
     if sys.byteorder == "big":
         entries.byteswap()
-    start = max(entries, default=0) * unit * SECTOR
-    if start and start >= source.size:
-        at = _HEADER.size + 4 * entries.index(max(entries))
+    last = max(entries, default=0)
+    if last and (end := (last * unit + header.tracks) * SECTOR) > source.size:
         raise TruncatedInput(
             source.name,
-            at=at,
+            at=_HEADER.size + 4 * entries.index(last),
             code="parallels.file-size",
-            problem=f"a cluster is at {start:#x}, but the file ends at {source.size:#x}",
+            problem=f"a cluster ends at {end:#x}, but the file at {source.size:#x}",
             hint="the file is cut short; copy it again",
         )
