@@ -7,6 +7,7 @@ never looks at the suffix.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import contextmanager
@@ -33,6 +34,14 @@ class ByteSource(Protocol):
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer, or none, only at the end of the source."""
+        ...
+
+    def read_into(self, offset: int, target: memoryview) -> int:
+        """Fill `target` from `offset`, without a copy on the way; how many bytes that were."""
+        ...
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """The parts (start, end) of a range that may hold other bytes than zeros, in order."""
         ...
 
 
@@ -69,6 +78,37 @@ class FileSource:
             ) from error
         return b"".join(parts)
 
+    def read_into(self, offset: int, target: memoryview) -> int:
+        """Fill `target` from `offset`; fewer bytes than it holds only at the end of the file."""
+        done = 0
+        try:
+            while done < len(target):
+                count = os.preadv(self._descriptor, [target[done:]], offset + done)
+                if not count:
+                    break
+                done += count
+        except OSError as error:
+            raise UnreadableInput(
+                self.name, at=offset, code="source.read", problem=f"cannot read: {error.strerror}"
+            ) from error
+        return done
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """What of a range is not a hole of the file system, as far as that tells."""
+        end = min(offset + length, self.size)
+        while offset < end:
+            try:
+                start = os.lseek(self._descriptor, offset, os.SEEK_DATA)
+                stop = os.lseek(self._descriptor, start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # a hole up to the end
+                    return
+                start, stop = offset, end  # a file system that cannot tell
+            if start >= end:
+                return
+            yield start, min(stop, end)
+            offset = stop
+
 
 class MemorySource:
     """A `ByteSource` over bytes in memory."""
@@ -85,6 +125,18 @@ class MemorySource:
         if offset < 0 or length <= 0:
             return b""
         return self._data[offset : offset + length]
+
+    def read_into(self, offset: int, target: memoryview) -> int:
+        """Fill `target` from `offset`; fewer bytes than it holds only at the end."""
+        data = self.read_at(offset, len(target))
+        target[: len(data)] = data
+        return len(data)
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """All of the range: memory has no holes."""
+        end = min(offset + length, self.size)
+        if offset < end:
+            yield offset, end
 
 
 def read_exactly(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vmport_formats.disk.layer import Found, Run
 from vmport_formats.disk.model import DiskFormat, ImageInfo
 from vmport_formats.disk.partition_tables import look
 from vmport_formats.units import SECTOR, Bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vmport_formats.disk.layer import Opener
     from vmport_formats.source import ByteSource
 
 _CONTENT: Final = (
@@ -57,6 +61,31 @@ def read_info(source: ByteSource) -> ImageInfo:
         concerns=table.concerns,
         details=details,
     )
+
+
+class RawLayer:
+    """The bytes of a file as those of a disk; the file system's holes are not read."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self.info = read_info(source)
+        self.size = int(self.info.virtual_size)
+        self._source = source
+
+    def runs(self, offset: int, length: int) -> Iterator[Run]:
+        """See `layer.Layer.runs`."""
+        end = offset + length
+        for start, stop in self._source.data_ranges(offset, length):
+            if start > offset:
+                yield Run(start - offset, Found.ZERO)
+            yield Run(stop - start, Found.STORED, self._source, start)
+            offset = stop
+        if offset < end:
+            yield Run(end - offset, Found.ZERO)
+
+
+def open_layer(source: ByteSource, opener: Opener) -> RawLayer:
+    """The content of a raw image."""
+    return RawLayer(source)
 
 
 def _content(source: ByteSource) -> str | None:

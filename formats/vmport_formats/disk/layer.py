@@ -1,0 +1,105 @@
+"""What a format module tells about content: runs of bytes, and where each run is found.
+
+A `Layer` is one image file without its chain.  It turns a range of the virtual disk into `Run`s;
+the reader in `image` does the rest for all formats alike: reading, unpacking, decrypting, falling
+through to the parent, filling with zeros.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.references import Reference
+    from vmport_formats.source import ByteSource
+
+
+class Found(IntEnum):
+    """Where the bytes of a run are."""
+
+    ABSENT = 0
+    """Not in this image: ask its parent, or read zeros where there is none."""
+    ZERO = 1
+    """All zeros, says this image."""
+    STORED = 2
+    """In `Run.source` from `Run.at`."""
+    PACKED = 3
+    """Inside the compressed unit `Run.unit`."""
+
+
+class Unit(NamedTuple):
+    """A compressed cluster or grain: unpacked as a whole or not at all."""
+
+    start: int
+    """Guest offset of its first byte."""
+    size: int
+    """Bytes that it yields when unpacked."""
+    source: ByteSource
+    at: int
+    """Host offset of its packed bytes."""
+    packed: int
+    """How many packed bytes there are at the most."""
+    unpack: Callable[[bytes, int], bytes]
+    """From the packed bytes, and the size that they must yield, to that many bytes.
+
+    Raises ValueError when they do not.
+    """
+    code: str
+    """Of the error when they do not: ``qcow2.compressed-cluster``."""
+
+
+class Cipher(Protocol):
+    """Decrypts stored bytes in whole sectors of 512 bytes."""
+
+    def decrypt(self, data: bytes, guest_offset: int, host_offset: int) -> bytes:
+        """The plain text of `data`, whose first byte lies at these offsets."""
+        ...
+
+
+class Run(NamedTuple):
+    """A stretch of one image whose bytes are all found the same way."""
+
+    length: int
+    found: Found
+    source: ByteSource | None = None
+    at: int = 0
+    unit: Unit | None = None
+    cipher: Cipher | None = None
+
+
+class Layer(Protocol):
+    """The content of one image file."""
+
+    @property
+    def info(self) -> ImageInfo:
+        """Its metadata."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Length of the virtual disk in bytes."""
+        ...
+
+    def runs(self, offset: int, length: int) -> Iterator[Run]:
+        """Runs that cover just this range, which lies inside the disk, in order.
+
+        The time it takes follows the number of runs and of tables that exist, not the length.
+        """
+        ...
+
+
+class Opener(Protocol):
+    """Opens what an image names besides its parent: extents, data files."""
+
+    def __call__(self, reference: Reference) -> ByteSource:
+        """A source that stays open as long as the image.
+
+        Raises:
+            UnsafeInput: the reference was not granted.
+            UnreadableInput: it cannot be opened.
+        """
+        ...
