@@ -51,7 +51,9 @@ def read_info(source: ByteSource) -> ImageInfo:
         raise CorruptInput(
             source.name, at=0, code="bochs.magic", problem=f"does not begin with {_MAGIC[:-1]!r}"
         )
-    data = read_exactly(source, 0, _HEADER_LENGTH, what="the Bochs header")
+    data = read_exactly(
+        source, 0, _HEADER_LENGTH, what="the Bochs header", code="bochs.header-outside"
+    )
     header = _Header(*_HEADER.unpack_from(data))
     kind = _text(header.type), _text(header.subtype)
     if kind != ("Redolog", "Growing") or header.version not in _DISK_AT:

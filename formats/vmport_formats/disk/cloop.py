@@ -43,7 +43,9 @@ def read_info(source: ByteSource) -> ImageInfo:
         raise CorruptInput(
             source.name, at=0, code="cloop.magic", problem="does not begin with cloop's script"
         )
-    sizes = read_exactly(source, _SIZES_AT, _SIZES.size, what="the cloop header")
+    sizes = read_exactly(
+        source, _SIZES_AT, _SIZES.size, what="the cloop header", code="cloop.header-outside"
+    )
     block_size, blocks = _SIZES.unpack(sizes)
     if not SECTOR <= block_size <= _MAX_BLOCK or block_size % SECTOR:
         raise CorruptInput(

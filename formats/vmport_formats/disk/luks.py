@@ -57,7 +57,7 @@ def read_info(source: ByteSource) -> ImageInfo:
             source.name, at=0, code="luks.magic", problem="does not begin with LUKS's magic number"
         )
     size = _HEADER.size + _SLOTS * _SLOT.size
-    data = read_exactly(source, 0, size, what="the LUKS header")
+    data = read_exactly(source, 0, size, what="the LUKS header", code="luks.header-outside")
     header = _Header(*_HEADER.unpack_from(data))
     if header.version != 1:
         raise UnsupportedFeature(

@@ -64,7 +64,15 @@ def read_info(source: ByteSource) -> ImageInfo:
             problem="does not begin with WithoutFreeSpace or WithouFreSpacExt",
         )
     header = _Header(
-        *_HEADER.unpack(read_exactly(source, 0, _HEADER.size, what="the Parallels header"))
+        *_HEADER.unpack(
+            read_exactly(
+                source,
+                0,
+                _HEADER.size,
+                what="the Parallels header",
+                code="parallels.header-outside",
+            )
+        )
     )
     old = header.magic == _V1
     # The older kind keeps 32 bits of the size; what is in the other half means nothing.

@@ -86,7 +86,8 @@ def detect(source: ByteSource) -> DiskFormat:
             problem="the file is empty",
             hint="declare the format raw if a disk of size 0 is meant",
         )
-    found = [item for item in _MODULES if item is not DiskFormat.RAW and _matches(item, source)]
+    marked = (item for item in _MODULES if item is not DiskFormat.RAW)
+    found = [item for item in marked if reader(item).matches(source)]
     if len(found) > 1:
         names = " and ".join(item.label for item in found)
         raise UnsafeInput(
@@ -119,14 +120,6 @@ def probe(source: ByteSource, *, declared: DiskFormat | None = None) -> ImageInf
         UnreadableInput: the file itself cannot be read.
     """
     return reader(detect(source) if declared is None else declared).read_info(source)
-
-
-def _matches(disk_format: DiskFormat, source: ByteSource) -> bool:
-    try:
-        module = reader(disk_format)
-    except ModuleNotFoundError:  # not written yet; goes when all formats of the table are there
-        return False
-    return module.matches(source)
 
 
 _HEAD: Final = 4096

@@ -52,7 +52,13 @@ def read_info(source: ByteSource) -> ImageInfo:
         raise CorruptInput(
             source.name, at=0, code="qcow.magic", problem="does not begin with qcow's magic number"
         )
-    header = _Header(*_HEADER.unpack(read_exactly(source, 0, _HEADER.size, what="the qcow header")))
+    header = _Header(
+        *_HEADER.unpack(
+            read_exactly(
+                source, 0, _HEADER.size, what="the qcow header", code="qcow.header-outside"
+            )
+        )
+    )
     _check(source, header)
     return ImageInfo(
         DiskFormat.QCOW,
@@ -113,6 +119,7 @@ def _references(source: ByteSource, header: _Header) -> tuple[Reference, ...]:
         header.backing_file_offset,
         header.backing_file_size,
         what="the backing file's name",
+        code="qcow.backing-file-outside",
     )
     name = stored.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     return (Reference(ReferenceKind.BACKING, name),) if name else ()

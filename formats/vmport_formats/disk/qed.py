@@ -61,7 +61,11 @@ def read_info(source: ByteSource) -> ImageInfo:
         raise CorruptInput(
             source.name, at=0, code="qed.magic", problem="does not begin with QED's magic number"
         )
-    header = _Header(*_HEADER.unpack(read_exactly(source, 0, _HEADER.size, what="the QED header")))
+    header = _Header(
+        *_HEADER.unpack(
+            read_exactly(source, 0, _HEADER.size, what="the QED header", code="qed.header-outside")
+        )
+    )
     _check(source, header)
     return ImageInfo(
         DiskFormat.QED,
@@ -144,7 +148,9 @@ def _references(source: ByteSource, header: _Header) -> tuple[Reference, ...]:
             problem=f"the backing file's name is {length} bytes at {start:#x}; at most "
             f"{_MAX_BACKING_NAME}, inside the header's {header.header_size} clusters",
         )
-    stored = read_exactly(source, start, length, what="the backing file's name")
+    stored = read_exactly(
+        source, start, length, what="the backing file's name", code="qed.backing-filename-outside"
+    )
     name = stored.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     raw = bool(header.features & _Feature.BACKING_FORMAT_NO_PROBE)
     return (Reference(ReferenceKind.BACKING, name, "raw" if raw else None),) if name else ()

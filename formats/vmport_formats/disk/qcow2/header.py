@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
 
 MAGIC: Final = b"QFI\xfb"
+_OUTSIDE: Final = "qcow2.header-outside"
 
 _V2 = Struct(">4sIQIIQIIQQIIQ")
 _V3 = Struct(">QQQII")
@@ -148,7 +149,9 @@ def read_header(source: ByteSource) -> Header:
         raise CorruptInput(
             source.name, at=0, code="qcow2.magic", problem="does not begin with the magic QFI\\xfb"
         )
-    v2 = _Version2(*_V2.unpack(read_exactly(source, 0, _V2.size, what="the qcow2 header")))
+    v2 = _Version2(
+        *_V2.unpack(read_exactly(source, 0, _V2.size, what="the qcow2 header", code=_OUTSIDE))
+    )
     if v2.version not in (2, 3):
         raise UnsupportedFeature(
             source.name,
@@ -182,7 +185,9 @@ def read_header(source: ByteSource) -> Header:
     refcount_order, header_length = 4, _V2.size
     compression = Compression.ZLIB
     if v2.version == 3:
-        v3 = read_exactly(source, _V3_AT, _V3.size, what="the qcow2 version 3 header")
+        v3 = read_exactly(
+            source, _V3_AT, _V3.size, what="the qcow2 version 3 header", code=_OUTSIDE
+        )
         incompatible, compatible, autoclear, refcount_order, header_length = _V3.unpack(v3)
         _check_version_3(source, v2.cluster_bits, refcount_order, header_length)
         compression = _compression(source, incompatible, header_length)
@@ -233,7 +238,7 @@ def _check_version_3(
 def _compression(source: ByteSource, incompatible: int, header_length: int) -> Compression:
     stored = 0
     if header_length > _COMPRESSION_AT:
-        stored = read_exactly(source, _COMPRESSION_AT, 1, what="compression_type")[0]
+        stored = read_exactly(source, _COMPRESSION_AT, 1, what="compression_type", code=_OUTSIDE)[0]
     if stored not in list(Compression):
         raise UnsupportedFeature(
             source.name,

@@ -71,6 +71,7 @@ def _references(
             header.backing_file_offset,
             header.backing_file_size,
             what="the backing file's name",
+            code="qcow2.backing-file-outside",
         )
         if name := text(stored):
             references.append(
