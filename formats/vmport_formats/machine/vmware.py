@@ -8,7 +8,7 @@ chip that VMware has is kept; for any other the guest gets the one whose driver 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.machine import guest_os
@@ -152,6 +152,8 @@ class PlacedController:
     """The chip of a SCSI controller; None for the others, which have but one."""
     origin: int | None = None
     """Index into the machine's controllers of the one that it stands for."""
+    changed: Change | None = None
+    """Set when it is of another model than that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +186,9 @@ class DrivePlan:
 def plan_drives(machine: Machine) -> DrivePlan:
     """A place on VMware's controllers for each drive of `machine`.
 
-    A drive keeps its controller and address where VMware has them.  Paravirtual and other foreign
-    ones move to SATA, or IDE when the guest is a Windows from before SATA drivers (or the virtual
-    hardware is).
+    A drive keeps its controller and address where VMware has them.  Of the others, a Linux guest's
+    paravirtual disks go to VMware's paravirtual SCSI; everything else to SATA, or to IDE when the
+    guest is a Windows from before SATA drivers (or the virtual hardware is).
     """
     planner = _Planner(machine, hardware_version(machine), guest_system(machine))
     found = (planner.wish(index, disk) for index, disk in enumerate(machine.disks))
@@ -208,10 +210,25 @@ class _Wish:
     device: DiskDevice
     kinds: tuple[ControllerKind, ...]
     """Acceptable kinds of controllers, the best first."""
+    chip: ControllerModel | None = None
+    """Which SCSI chip, where it matters."""
     exact: Slot | None = None
     """The very place that the source states, if VMware has it."""
     moved: Change | None = None
     readdressed: str = ""
+
+
+_EARLY_WINDOWS: Final = (
+    "before the move, boot the old machine once with a small extra disk on such a controller, so "
+    "that Windows starts the driver at boot"
+)
+_EARLY_LINUX: Final = "before the move, see that the initramfs has the driver (ahci, ata_piix)"
+_PVSCSI: Final = Change(
+    "VMware's own paravirtual controller is pvscsi",
+    effect="the guest starts only if the driver vmw_pvscsi is in its initramfs",
+    action="before the move, see that it is there (Debian and Ubuntu put it in by themselves; "
+    "for dracut: --add-drivers vmw_pvscsi)",
+)
 
 
 class _Planner:
@@ -219,11 +236,14 @@ class _Planner:
         self.machine = machine
         self.hardware = hardware
         self.guest = guest
+        self.linux = guest is not None and guest.family is Family.LINUX
+        self.windows = guest is not None and guest.family is Family.WINDOWS
         self.placed: dict[int, PlacedDrive] = {}
         self.left_out: dict[int, Loss] = {}
         self.taken: dict[Slot, int] = {}
         self.scsi: dict[int, ControllerModel] = {}
         self.origins: dict[tuple[ControllerKind, int], int] = {}
+        self.changed: dict[int, Change] = {}
         for index, controller in enumerate(machine.controllers):
             number = controller.index or 0
             key = (controller.kind, number)
@@ -236,13 +256,17 @@ class _Planner:
                 if model is None:
                     continue
                 self.scsi[number] = model
+                if model is not controller.model:
+                    self.changed[number] = _PVSCSI
             self.origins[key] = index
 
     def has(self, kind: ControllerKind) -> bool:
         return CONTROLLER_HARDWARE[kind] <= self.hardware
 
     def scsi_model(self, model: ControllerModel | None) -> ControllerModel | None:
-        """The chip itself if VMware has it; None if not."""
+        """The chip itself if VMware has it, its counterpart if there is one, else None."""
+        if model is ControllerModel.VIRTIO_SCSI and self.linux:
+            model = ControllerModel.PVSCSI
         if model is None or SCSI_HARDWARE.get(model, self.hardware + 1) > self.hardware:
             return None
         if model is ControllerModel.BUSLOGIC and width(self.machine) == 64:
@@ -274,7 +298,7 @@ class _Planner:
         if device is DiskDevice.FLOPPY or disk.bus is DiskBus.FDC:
             slot = Slot(ControllerKind.FLOPPY, 0, disk.unit or 0)
             wanted = slot if slot.unit < 2 else None
-            return _Wish(index, DiskDevice.FLOPPY, (ControllerKind.FLOPPY,), wanted)
+            return _Wish(index, DiskDevice.FLOPPY, (ControllerKind.FLOPPY,), exact=wanted)
         native = {
             DiskBus.IDE: self._ide,
             DiskBus.SATA: self._sata,
@@ -331,34 +355,36 @@ class _Planner:
         legal: bool,
     ) -> _Wish:
         why = "" if legal or not stated else f"VMware has no {slot}"
-        return _Wish(index, device, kinds, slot if stated and legal else None, None, why)
+        chip = self.scsi.get(slot.controller) if slot.kind is ControllerKind.SCSI else None
+        return _Wish(
+            index, device, kinds, chip, exact=slot if stated and legal else None, readdressed=why
+        )
 
     def _foreign(self, index: int, disk: Disk, device: DiskDevice) -> _Wish:
-        old = (
-            self.guest is not None
-            and self.guest.family is Family.WINDOWS
-            and self.guest.version < (2006,)
-        )
-        if old or not self.has(ControllerKind.SATA):
-            kinds = (ControllerKind.IDE, ControllerKind.SCSI, ControllerKind.SATA)
-        else:
-            kinds = (ControllerKind.SATA, ControllerKind.SCSI, ControllerKind.IDE)
-        windows = self.guest is not None and self.guest.family is Family.WINDOWS
+        ide, sata, scsi = ControllerKind.IDE, ControllerKind.SATA, ControllerKind.SCSI
+        paravirtual = disk.bus in (DiskBus.VIRTIO, DiskBus.XEN)
+        pvscsi = SCSI_HARDWARE[ControllerModel.PVSCSI] <= self.hardware
+        if paravirtual and device is DiskDevice.DISK and self.linux and pvscsi:
+            change = replace(
+                _PVSCSI,
+                why=f"VMware has no {disk.bus} disks; its own paravirtual controller is pvscsi",
+                effect=f"{_PVSCSI.effect}; it names the disk sda in place of vda",
+            )
+            return _Wish(index, device, (scsi, sata, ide), ControllerModel.PVSCSI, moved=change)
+        old = self.windows and self.guest is not None and self.guest.version < (2006,)
+        kinds = (ide, scsi, sata) if old or not self.has(sata) else (sata, scsi, ide)
+        first = kinds[0].upper()
         if device is DiskDevice.CDROM:
-            change = Change(f"VMware puts CD drives on {kinds[0].upper()}", impact=Impact.NONE)
+            change = Change(f"VMware has CD drives on {first}", impact=Impact.NONE)
         elif disk.bus is None:
-            change = Change("the source does not say what the disk hangs on", impact=Impact.MINOR)
+            change = Change("the source does not say what the disk hangs on")
         else:
             change = Change(
-                f"VMware has no {self._called(disk)}; guests have drivers for {kinds[0].upper()}",
-                effect="the guest starts only if that driver is in its early boot"
-                + (", and names the disk differently" if not windows else ""),
-                action="before the move, make Windows load the driver at boot"
-                if windows
-                else "before the move, see that the initramfs has the driver (ahci, ata_piix)",
-                impact=Impact.MINOR,
+                f"VMware has no {self._called(disk)}; most guests have a driver for {first}",
+                effect="the guest starts only if it loads that driver early",
+                action=_EARLY_WINDOWS if self.windows else _EARLY_LINUX,
             )
-        return _Wish(index, device, kinds, None, change)
+        return _Wish(index, device, kinds, moved=change)
 
     def _called(self, disk: Disk) -> str:
         if disk.bus is DiskBus.SCSI:
@@ -395,7 +421,7 @@ class _Planner:
         for kind in wish.kinds:
             if not self.has(kind):
                 continue
-            for slot in self._slots(kind):
+            for slot in self._slots(kind, wish.chip or self._default_scsi()):
                 if slot in self.taken:
                     continue
                 moved = wish.moved
@@ -405,6 +431,8 @@ class _Planner:
                         effect="the guest needs the driver of the other controller",
                         impact=Impact.MINOR,
                     )
+                if slot.kind is ControllerKind.SCSI:
+                    self.scsi.setdefault(slot.controller, wish.chip or self._default_scsi())
                 self._place(wish, slot, moved=moved, why=why)
                 return
         self.left_out[wish.index] = Loss(
@@ -414,14 +442,15 @@ class _Planner:
             impact=Impact.MAJOR,
         )
 
-    def _slots(self, kind: ControllerKind) -> Iterator[Slot]:
+    def _slots(self, kind: ControllerKind, chip: ControllerModel) -> Iterator[Slot]:
+        """All places of a kind; of SCSI those on controllers that have `chip`, or will."""
         for controller in range(ROOM[kind].controllers):
+            if kind is ControllerKind.SCSI and self.scsi.get(controller, chip) is not chip:
+                continue
             yield from (Slot(kind, controller, unit) for unit in self.units(kind, controller))
 
     def _place(self, wish: _Wish, slot: Slot, *, moved: Change | None, why: str) -> None:
         self.taken[slot] = wish.index
-        if slot.kind is ControllerKind.SCSI:
-            self.scsi.setdefault(slot.controller, self._default_scsi())
         self.placed[wish.index] = PlacedDrive(wish.index, wish.device, slot, moved, why)
 
     def _default_scsi(self) -> ControllerModel:
@@ -441,6 +470,7 @@ class _Planner:
                 number,
                 self.scsi[number] if kind is ControllerKind.SCSI else None,
                 self.origins.get((kind, number)),
+                self.changed.get(number) if kind is ControllerKind.SCSI else None,
             )
             for kind, number in sorted(
                 used | kept, key=lambda key: (list(ROOM).index(key[0]), key[1])

@@ -44,12 +44,13 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
         "a domain controller notices that it was copied, as it should",
     ),
     "accelerator": _none("VMware runs the guest in its own way"),
+    "virtualization": _none("VMware shows the guest hardware, as nearly every hypervisor does"),
     "chipset": _minor(
         "VMware emulates one board of its own (Intel 440BX)",
         "the guest sees other system devices; Windows may ask to be activated again",
     ),
     "machine_type": _none("it names a board of the old hypervisor"),
-    "smbios": _minor(
+    "smbios[*]": _minor(
         "VMware writes its own SMBIOS tables",
         "serial numbers and vendor names differ; a licence may hang on them",
     ),
@@ -92,7 +93,7 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
     "cpu.mode": _none("a VMware guest sees the processor of its host (or the cluster's baseline)"),
     "cpu.model": _none("a VMware guest sees the processor of its host (or the cluster's baseline)"),
     "cpu.vendor": _none("a VMware guest sees the processor of its host"),
-    "cpu.features": _minor(
+    "cpu.features[*]": _minor(
         "a VMware guest sees the features of its host",
         "a feature that was asked for, or hidden, may be absent or present",
     ),
@@ -108,10 +109,10 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
     "memory.page_size": _none("VMware backs memory with large pages by itself"),
     "memory.shared": _none("it is for virtiofs and the like, which VMware does not have"),
     "memory.source": _none(_HOST),
-    "memory_modules": _minor(
+    "memory_modules[*]": _minor(
         "VMware has no such memory device", "the guest lacks this memory", "enlarge the main memory"
     ),
-    "numa": _minor(
+    "numa[*]": _minor(
         "VMware lays out NUMA cells by itself", "memory may be farther from its processors"
     ),
     "io_threads": _none(_HOST),
@@ -121,13 +122,13 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
     "features.pae": _none(_ALWAYS),
     "features.smm": _none("VMware protects secure boot in its own way"),
     "features.vmport": _none(_ALWAYS),
-    "features.enlightenments": _minor(
+    "features.enlightenments[*]": _minor(
         "VMware has its own paravirtual helps", "Windows finds VMware's in place of Hyper-V's"
     ),
     "clock": _none(
         "VMware sets the hardware clock by the guest system: local time for Windows, UTC for others"
     ),
-    "clock.timers": _none(_OWN + " timers"),
+    "clock.timers[*]": _none(_OWN + " timers"),
     "clock.offset": _minor(
         "VMware has no offset of the clock", "the guest's clock starts unshifted"
     ),
@@ -155,8 +156,8 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
     "disks[*].target": _none("the name is a suggestion of the old hypervisor"),
     "disks[*].pci": _none("VMware lays out its own PCI bus"),
     "disks[*].source.format": _none("the converted disk has VMware's format"),
-    "disks[*].source.hosts": _none("the converted disk is a file"),
-    "disks[*].backing": _none("the converted disk holds all that the chain held"),
+    "disks[*].source.hosts[*]": _none("the converted disk is a file"),
+    "disks[*].backing[*]": _none("the converted disk holds all that the chain held"),
     "disks[*].snapshot_source": _none(_HOST),
     "disks[*].shareable": _major(
         "the disk was shared with other machines",
@@ -218,8 +219,8 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
     "nics[*].source": _none("VMware knows its networks by their own names"),
     "nics[*].source.vlan": _minor("VLANs belong to the port group", "", "set it there"),
     # The rest
-    "graphics": _none("VMware shows the screen in its own console"),
-    "videos": _minor("VMware has one graphics card", "the guest's resolution may differ"),
+    "graphics[*]": _none("VMware shows the screen in its own console"),
+    "videos[*]": _minor("VMware has one graphics card", "the guest's resolution may differ"),
     "videos[*].model": _none("VMware has one graphics card, of its own"),
     "videos[*].pci": _none("VMware lays out its own PCI bus"),
     "videos[*].system_memory": _none("it is QXL's"),
@@ -227,48 +228,48 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
     "videos[*].primary": _none("VMware has one graphics card"),
     "videos[*].blob": _none("it is virtio's"),
     "videos[*].accelerated_2d": _none("it is VirtualBox's"),
-    "serials": _minor("VMware has four serial ports at most", "the guest lacks this port"),
-    "parallels": _minor("VMware has three parallel ports at most", "the guest lacks this port"),
-    "consoles": _minor(
+    "serials[*]": _minor("VMware has four serial ports at most", "the guest lacks this port"),
+    "parallels[*]": _minor("VMware has three parallel ports at most", "the guest lacks this port"),
+    "consoles[*]": _minor(
         "VMware has no virtio console",
         "hvc0 is missing in the guest; nothing shows a login there",
         "use the screen, or the serial port ttyS0",
     ),
-    "channels": _minor(
+    "channels[*]": _minor(
         "VMware has no virtio channels",
         "the QEMU guest agent and SPICE's do not reach the host",
         "install open-vm-tools in the guest",
     ),
-    "sounds": _minor("VMware has one sound card", "the guest lacks this one"),
-    "inputs": _none(_OWN + " keyboard and mouse"),
+    "sounds[*]": _minor("VMware has one sound card", "the guest lacks this one"),
+    "inputs[*]": _none(_OWN + " keyboard and mouse"),
     "inputs[*].device": _minor(
         "a device of the old host was handed through", "", "attach it on the new host"
     ),
-    "rngs": _minor(
+    "rngs[*]": _minor(
         "VMware has no random-number device",
         "Linux draws from the processor (RDRAND) instead",
     ),
-    "watchdogs": _minor(
+    "watchdogs[*]": _minor(
         "VMware has no watchdog card",
         "a guest that hangs is not reset",
         "use vSphere HA's VM monitoring",
     ),
     "balloon": _none("VMware Tools brings VMware's own balloon"),
-    "panics": _minor("VMware has no panic device", "a crash is not reported to the host"),
+    "panics[*]": _minor("VMware has no panic device", "a crash is not reported to the host"),
     "iommu": _minor("the guest has no IOMMU of that kind"),
-    "host_devices": _major(
+    "host_devices[*]": _major(
         "a device of the old host was handed through",
         "the guest lacks this device",
         "hand a device of the new host through",
     ),
-    "shared_folders": _major(
+    "shared_folders[*]": _major(
         "VMware has no virtiofs and no 9p",
         "the mount fails; a guest that waits for it may not start fully",
         "share the folder over NFS, or take it out of the guest's fstab",
     ),
-    "usb_redirections": _none("VMware's console redirects USB in its own way"),
-    "smart_cards": _minor("VMware hands smart-card readers through as USB devices"),
-    "snapshots": _major(
+    "usb_redirections[*]": _none("VMware's console redirects USB in its own way"),
+    "smart_cards[*]": _minor("VMware hands smart-card readers through as USB devices"),
+    "snapshots[*]": _major(
         "the translation describes the present state only",
         "earlier states cannot be gone back to",
         "keep the old machine until they are not needed",

@@ -1,27 +1,22 @@
-"""The virtual hardware of a machine as items of an OVF, in VMware's dialect.
+"""Processor, memory, firmware and settings of a machine as parts of an OVF's hardware section.
 
-VirtualBox reads that dialect too (it ignores the family ``vmx-19``), while VMware refuses
+VirtualBox reads VMware's dialect too (it ignores the family ``vmx-19``), while VMware refuses
 ``virtualbox-2.2``; so there is one dialect only.  The order of the items is fixed: processor,
 memory, each controller with its drives, cards, ports, the rest; ids count up from 1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.machine import vmware
 from vmport_formats.machine.ledger import Impact, Loss
-from vmport_formats.machine.model import (
-    ControllerKind,
-    ControllerModel,
-    DiskDevice,
-    FirmwareKind,
-    NicSourceKind,
-    TpmModel,
-)
+from vmport_formats.machine.model import FirmwareKind, TpmModel
 from vmport_formats.machine.ovf import vocabulary
+from vmport_formats.machine.ovf.cards import add_nics, add_ports, add_sound, add_usb, add_video
+from vmport_formats.machine.ovf.drives import add_drives
 from vmport_formats.machine.ovf.markup import Item
+from vmport_formats.machine.ovf.section import Hardware
 from vmport_formats.machine.ovf.vocabulary import ResourceType
 from vmport_formats.units import MIB
 
@@ -29,38 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vmport_formats.machine.ledger import Books
-    from vmport_formats.machine.model import Machine, Nic, Port, SmbiosValue
-    from vmport_formats.machine.vmware import DrivePlan, PlacedDrive
+    from vmport_formats.machine.model import Machine, SmbiosValue
+    from vmport_formats.machine.vmware import DrivePlan
 
 MEMORY_STEP: Final = 4
 """VMware wants a multiple of this many MiB."""
 
 _DEFAULT_MEMORY: Final = 1024
 """MiB, for a machine that states none."""
-
-_NETWORK: Final = "VM Network"
-"""What VMware calls the network of a new host."""
-
-
-@dataclass(slots=True)
-class Hardware:
-    """What a hardware section will hold."""
-
-    items: list[Item] = field(default_factory=list)
-    configs: dict[str, str] = field(default_factory=dict)
-    """``vmw:Config``: settings by their names in the vSphere API."""
-    extra: dict[str, str] = field(default_factory=dict)
-    """``vmw:ExtraConfig``: keys of a VMX file."""
-    networks: dict[str, None] = field(default_factory=dict)
-    disks: dict[int, Item] = field(default_factory=dict)
-    """By index into the machine's disks."""
-    nics: dict[int, Item] = field(default_factory=dict)
-
-    def add(self, item: Item) -> Item:
-        """Append `item` and give it the next id."""
-        numbered = item.numbered(len(self.items) + 1)
-        self.items.append(numbered)
-        return numbered
 
 
 def describe_hardware(
@@ -73,12 +44,12 @@ def describe_hardware(
     hardware = Hardware()
     _processor(machine, books, hardware)
     _memory(machine, books, hardware)
-    _drives(machine, books, hardware, plan, resources)
-    _nics(machine, books, hardware)
-    _usb(machine, books, hardware)
-    _ports(machine, books, hardware)
-    _video(machine, books, hardware)
-    _sound(machine, books, hardware)
+    add_drives(machine, books, hardware, plan, resources)
+    add_nics(machine, books, hardware)
+    add_usb(machine, books, hardware)
+    add_ports(machine, books, hardware)
+    add_video(machine, books, hardware)
+    add_sound(machine, books, hardware)
     _firmware(machine, books, hardware)
     _tpm(machine, books, hardware)
     _vsock(machine, books, hardware)
@@ -125,7 +96,9 @@ def _processor(machine: Machine, books: Books, hardware: Hardware) -> None:
             action="when the machine runs, raise the number of its processors",
             impact=Impact.MINOR,
         )
-    books.kept("cpu.online", "cpu.count", place=item.place, after=str(count))
+        books.kept("cpu.online", place=item.place, after=str(count))
+    else:
+        books.kept("cpu.online", "cpu.count", place=item.place, after=str(count))
     place = f"{item.place}/CoresPerSocket"
     levels = ("cpu.sockets", "cpu.dies", "cpu.clusters", "cpu.cores", "cpu.threads")
     if cores is None or not fits:
@@ -135,7 +108,7 @@ def _processor(machine: Machine, books: Books, hardware: Hardware) -> None:
         books.adapted(
             *levels,
             place=place,
-            after=f"{count // cores} sockets, {cores} cores a socket",
+            after=f"{count // cores} x {cores} cores",
             why="VMware shows threads as cores",
             effect="the guest takes two threads of a core for two cores",
         )
@@ -194,6 +167,8 @@ def _memory(machine: Machine, books: Books, hardware: Hardware) -> None:
             )
     if memory is None:
         return
+    if memory.current is not None and memory.current == size:
+        books.kept("memory.current", place=item.place, after=f"{mebibytes} MB")
     if locked:
         books.adapted(
             "memory.locked",
@@ -250,386 +225,6 @@ def _cpus_in(cpus: str | None) -> int | None:
             return None
         total += int(last or first) - int(first) + 1
     return total if total > 0 else None
-
-
-# --- Drives -------------------------------------------------------------------------------------
-
-
-def _drives(
-    machine: Machine,
-    books: Books,
-    hardware: Hardware,
-    plan: DrivePlan,
-    resources: Mapping[int, str],
-) -> None:
-    parents: dict[tuple[ControllerKind, int], Item] = {}
-    for controller in plan.controllers:
-        subtype = {
-            ControllerKind.SATA: vocabulary.SATA_SUBTYPE,
-            ControllerKind.NVME: vocabulary.NVME_SUBTYPE,
-        }.get(controller.kind)
-        if controller.model is not None:
-            subtype = vocabulary.SCSI_SUBTYPES[controller.model]
-        name = vocabulary.CONTROLLER_NAMES[controller.kind]
-        item = hardware.add(
-            Item(
-                vocabulary.CONTROLLER_TYPES[controller.kind],
-                f"{name} {controller.number}",
-                address=str(controller.number),
-                description=name,
-                subtype=subtype,
-            )
-        )
-        parents[controller.kind, controller.number] = item
-        if controller.origin is not None:
-            path = f"controllers[{controller.origin}]"
-            place = f"{item.place}/ResourceSubType"
-            books.kept(f"{path}.kind", place=item.place)
-            books.kept(f"{path}.index", place=f"{item.place}/Address")
-            books.kept(f"{path}.model", place=place, after=subtype or name)
-        for drive in plan.drives:
-            if drive.slot[:2] == (controller.kind, controller.number):
-                _drive(machine, books, hardware, drive, item, resources)
-    for drive in plan.drives:
-        if drive.slot.kind is ControllerKind.FLOPPY:
-            _drive(machine, books, hardware, drive, None, resources)
-    for index, loss in plan.left_out.items():
-        books.dropped(f"disks[{index}]", loss=loss)
-    for index, stated in enumerate(machine.controllers):
-        if stated.kind in vocabulary.CONTROLLER_TYPES:
-            why = "no drive hangs on it in the translation"
-            books.dropped(f"controllers[{index}]", loss=Loss(why, impact=Impact.NONE))
-
-
-_KINDS: Final = {
-    DiskDevice.DISK: (ResourceType.DISK, "Hard disk"),
-    DiskDevice.CDROM: (ResourceType.CD, "CD/DVD drive"),
-    DiskDevice.FLOPPY: (ResourceType.FLOPPY, "Floppy drive"),
-}
-
-
-def _drive(
-    machine: Machine,
-    books: Books,
-    hardware: Hardware,
-    drive: PlacedDrive,
-    parent: Item | None,
-    resources: Mapping[int, str],
-) -> None:
-    disk = machine.disks[drive.index]
-    kind, name = _KINDS[drive.device]
-    number = sum(item.kind is kind for item in hardware.items) + 1
-    hard = drive.device is DiskDevice.DISK
-    item = hardware.add(
-        Item(
-            kind,
-            f"{name} {number}",
-            address_on_parent=drive.slot.unit,
-            # A medium is put in by hand on the new host.
-            automatic_allocation=None if hard else False,
-            host_resource=resources.get(drive.index),
-            parent=None if parent is None else parent.instance_id,
-            subtype={
-                DiskDevice.CDROM: vocabulary.CD_SUBTYPE,
-                DiskDevice.FLOPPY: vocabulary.FLOPPY_SUBTYPE,
-            }.get(drive.device),
-            required=hard,
-        )
-    )
-    hardware.disks[drive.index] = item
-    path = f"disks[{drive.index}]"
-    books.kept(f"{path}.device", place=item.place, after=name)
-    address = [f"{path}.{part}" for part in ("controller", "channel", "scsi_target", "unit")]
-    place = f"{item.place}/AddressOnParent"
-    if drive.moved is not None:
-        books.adapted(
-            f"{path}.bus",
-            place=item.place,
-            after=str(drive.slot.kind),
-            why=drive.moved.why,
-            effect=drive.moved.effect,
-            action=drive.moved.action,
-            impact=drive.moved.impact,
-        )
-        why = "the drive hangs on another kind of controller"
-        books.adapted(*address, place=place, after=str(drive.slot), why=why)
-    else:
-        books.kept(f"{path}.bus", place=item.place, after=str(drive.slot.kind))
-        if drive.readdressed:
-            books.adapted(*address, place=place, after=str(drive.slot), why=drive.readdressed)
-        else:
-            books.kept(*address, place=place, after=str(drive.slot))
-    if not hard:
-        _medium(machine, books, drive, item)
-    if hard and disk.read_only is not None:
-        if disk.read_only:
-            why = "OVF has no read-only disks"
-            effect = "the guest can write to it"
-            books.dropped(f"{path}.read_only", loss=Loss(why, effect, impact=Impact.MINOR))
-        else:
-            books.kept(f"{path}.read_only", place=item.place)
-    if disk.rotation_rate is not None:
-        key = f"{drive.slot}.virtualSSD"
-        if disk.rotation_rate == 1 and hard:
-            hardware.extra[key] = "1"
-        after = "a solid-state disk" if key in hardware.extra else "a disk that turns"
-        why = "VMware knows solid-state disks and others, and no speeds"
-        books.adapted(f"{path}.rotation_rate", place=f"ExtraConfig {key}", after=after, why=why)
-
-
-def _medium(machine: Machine, books: Books, drive: PlacedDrive, item: Item) -> None:
-    disk = machine.disks[drive.index]
-    path = f"disks[{drive.index}]"
-    medium = disk.source.path if disk.source is not None else None
-    books.kept(f"{path}.read_only", place=item.place)
-    books.kept(f"{path}.connected", place=f"{item.place}/AutomaticAllocation", after="false")
-    books.dropped(
-        f"{path}.source",
-        loss=Loss(
-            "the medium in the drive is a file of the old host; a package carries disks only",
-            "the drive is empty",
-            f"put {medium} into the drive on the new host" if medium else "put the medium in",
-            Impact.MINOR,
-        ),
-    )
-
-
-# --- Network ------------------------------------------------------------------------------------
-
-
-def _nics(machine: Machine, books: Books, hardware: Hardware) -> None:
-    most = vmware.MAX_NICS if vmware.hardware_version(machine) >= 7 else vmware.MAX_NICS_OLD
-    for index, nic in enumerate(machine.nics):
-        path = f"nics[{index}]"
-        if index >= most:
-            loss = Loss(
-                f"VMware has at most {most} network cards in a machine",
-                "the guest lacks this card",
-                "put its network behind one of the other cards, as a VLAN",
-                Impact.MAJOR,
-            )
-            books.dropped(path, loss=loss)
-            continue
-        model, change = vmware.nic_model(machine, nic)
-        network, network_path = _network(nic)
-        hardware.networks[network] = None
-        item = hardware.add(
-            Item(
-                ResourceType.NIC,
-                f"Network adapter {index + 1}",
-                address=nic.mac,
-                # As VMware numbers them; 0 to 6 are other devices.
-                address_on_parent=7 + index,
-                automatic_allocation=nic.connected is not False,
-                connection=network,
-                description=f"{vocabulary.NIC_SUBTYPES[model]} adapter on {network}",
-                subtype=vocabulary.NIC_SUBTYPES[model],
-            )
-        )
-        hardware.nics[index] = item
-        place = f"{item.place}/ResourceSubType"
-        after = vocabulary.NIC_SUBTYPES[model]
-        if change is None:
-            books.kept(f"{path}.model", place=place, after=after)
-        elif nic.model is None:
-            books.defaulted(place=place, after=after, why=change.why, impact=change.impact)
-        else:
-            books.adapted(
-                f"{path}.model",
-                place=place,
-                after=after,
-                why=change.why,
-                effect=change.effect,
-                action=change.action,
-                impact=change.impact,
-            )
-        books.kept(f"{path}.mac", f"{path}.mac_kind", place=f"{item.place}/Address", after=nic.mac)
-        books.kept(f"{path}.connected", place=f"{item.place}/AutomaticAllocation")
-        place = f"{item.place}/Connection"
-        if network_path is not None:
-            books.kept(f"{path}.source.{network_path}", place=place, after=network)
-        else:
-            books.defaulted(
-                place=place, after=network, why="the source does not name the card's network"
-            )
-        books.adapted(
-            f"{path}.source.kind",
-            place=place,
-            after=f"network {network}",
-            why="an importer asks to which of the new host's networks each network goes",
-        )
-
-
-def _network(nic: Nic) -> tuple[str, str | None]:
-    """The name of the network that a card is on, and which part of its source says so."""
-    source = nic.source
-    if source is None:
-        return _NETWORK, None
-    for part in ("network", "bridge", "device"):
-        name = getattr(source, part)
-        if name:
-            return name, part
-    if source.kind is NicSourceKind.NAT:
-        return "NAT", "kind"
-    return _NETWORK, None
-
-
-# --- Cards and ports ----------------------------------------------------------------------------
-
-
-def _usb(machine: Machine, books: Books, hardware: Hardware) -> None:
-    wanted: dict[str, list[int]] = {}
-    old = vmware.hardware_version(machine) < vmware.USB3_HARDWARE
-    for index, controller in enumerate(machine.controllers):
-        if controller.kind is not ControllerKind.USB:
-            continue
-        if controller.model is ControllerModel.NO_USB:
-            books.kept(f"controllers[{index}]", place="VirtualHardwareSection", after="no USB")
-            continue
-        fast = controller.model is ControllerModel.XHCI and not old
-        subtype = vocabulary.USB3_SUBTYPE if fast else vocabulary.USB2_SUBTYPE
-        wanted.setdefault(subtype, []).append(index)
-    for subtype, indices in sorted(wanted.items()):
-        second = subtype == vocabulary.USB2_SUBTYPE
-        item = hardware.add(
-            Item(
-                ResourceType.USB,
-                "USB controller" if second else "USB 3 controller",
-                description="USB controller",
-                subtype=subtype,
-                configs=(("ehciEnabled", "true"),) if second else (),
-                required=False,
-            )
-        )
-        for index in indices:
-            same = machine.controllers[index].model in (
-                (ControllerModel.EHCI,) if second else (ControllerModel.XHCI,)
-            )
-            paths = [f"controllers[{index}].{part}" for part in ("kind", "index")]
-            books.kept(*paths, place=item.place)
-            if same:
-                books.kept(f"controllers[{index}].model", place=item.place, after=subtype)
-            else:
-                books.adapted(
-                    f"controllers[{index}].model",
-                    place=item.place,
-                    after=subtype,
-                    why="VMware's USB 2 controller serves older devices too",
-                )
-
-
-def _ports(machine: Machine, books: Books, hardware: Hardware) -> None:
-    kinds = (
-        ("serials", machine.serials, vmware.MAX_SERIALS, ResourceType.SERIAL),
-        ("parallels", machine.parallels, vmware.MAX_PARALLELS, ResourceType.PARALLEL),
-    )
-    for name, ports, most, kind in kinds:
-        serial = kind is ResourceType.SERIAL
-        for index, port in enumerate(ports[:most]):
-            item = hardware.add(
-                Item(
-                    kind,
-                    f"{'Serial' if serial else 'Parallel'} port {index + 1}",
-                    automatic_allocation=False,
-                    subtype=vocabulary.SERIAL_SUBTYPE if serial else vocabulary.PARALLEL_SUBTYPE,
-                    configs=(("yieldOnPoll", "true"),) if serial else (),
-                    required=False,
-                )
-            )
-            _port(books, f"{name}[{index}]", port, item)
-
-
-def _port(books: Books, path: str, port: Port, item: Item) -> None:
-    books.kept(f"{path}.index", place=item.place)
-    if port.target in (None, "isa-serial", "isa-parallel"):
-        books.kept(f"{path}.target", f"{path}.model", place=item.place)
-    else:
-        books.adapted(
-            f"{path}.target",
-            f"{path}.model",
-            place=item.place,
-            after="a port of the PC",
-            why="VMware has the ports of a PC only",
-            effect="the guest sees it under another name",
-            impact=Impact.MINOR,
-        )
-    books.adapted(
-        path,
-        place=item.place,
-        after="the port, not connected",
-        why="the other end is something of the old host",
-        action="connect the port on the new host",
-        impact=Impact.MINOR,
-    )
-
-
-def _video(machine: Machine, books: Books, hardware: Hardware) -> None:
-    if not machine.videos:
-        return
-    video = machine.videos[0]
-    configs: dict[str, str] = {}
-    if video.video_memory is not None:
-        configs["videoRamSizeInKB"] = str(-(-video.video_memory // 1024))
-    if video.heads is not None:
-        configs["numDisplays"] = str(video.heads)
-    if video.accelerated_3d is not None:
-        configs["enable3DSupport"] = str(video.accelerated_3d).lower()
-    item = hardware.add(
-        Item(
-            ResourceType.GRAPHICS,
-            "Video card",
-            automatic_allocation=False,
-            configs=tuple(sorted(configs.items())),
-            required=False,
-        )
-    )
-    for part, key in (
-        ("video_memory", "videoRamSizeInKB"),
-        ("heads", "numDisplays"),
-        ("accelerated_3d", "enable3DSupport"),
-    ):
-        books.kept(f"videos[0].{part}", place=f"{item.place}/{key}", after=configs.get(key))
-
-
-def _sound(machine: Machine, books: Books, hardware: Hardware) -> None:
-    if not machine.sounds:
-        return
-    sound = machine.sounds[0]
-    model, change = vmware.sound_model(sound)
-    if model is None:
-        loss = Loss(
-            f"VMware has nothing like the sound card {sound.model}",
-            "the guest has no sound",
-            impact=Impact.MINOR,
-        )
-        books.dropped("sounds[0]", loss=loss)
-        return
-    item = hardware.add(
-        Item(
-            # VMware files sound cards under "other".
-            ResourceType.OTHER,
-            "Sound card",
-            automatic_allocation=False,
-            subtype=vocabulary.SOUND_SUBTYPES[model],
-            required=False,
-        )
-    )
-    after = vocabulary.SOUND_SUBTYPES[model]
-    if change is None:
-        books.kept("sounds[0].model", place=item.place, after=after)
-    else:
-        books.adapted(
-            "sounds[0].model" if sound.model is not None else "sounds[0]",
-            place=item.place,
-            after=after,
-            why=change.why,
-            effect=change.effect,
-            impact=change.impact,
-        )
-    codecs = Loss("VMware's sound card has its own codec", impact=Impact.NONE)
-    books.dropped("sounds[0].codecs", loss=codecs)
-    bus = Loss("VMware lays out its own PCI bus", impact=Impact.NONE)
-    books.dropped("sounds[0].pci", loss=bus)
 
 
 # --- Firmware and settings ----------------------------------------------------------------------
@@ -808,6 +403,3 @@ def _is_uuid(machine: Machine, value: SmbiosValue) -> bool:
         and machine.uuid is not None
         and value.value.lower() == str(machine.uuid)
     )
-
-
-__all__ = ["Hardware", "describe_hardware"]

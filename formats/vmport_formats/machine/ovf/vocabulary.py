@@ -49,6 +49,9 @@ CONTROLLER_TYPES: Final[Mapping[ControllerKind, ResourceType]] = {
     ControllerKind.NVME: ResourceType.STORAGE,
 }
 
+STORAGE: Final = (*CONTROLLER_TYPES, ControllerKind.FLOPPY)
+"""The kinds of controllers that drives hang on."""
+
 CONTROLLER_NAMES: Final[Mapping[ControllerKind, str]] = {
     ControllerKind.IDE: "IDE controller",
     ControllerKind.SCSI: "SCSI controller",
