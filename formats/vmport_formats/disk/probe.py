@@ -84,7 +84,7 @@ def detect(source: ByteSource) -> DiskFormat:
             source.name,
             code="probe.empty",
             problem="the file is empty",
-            hint="declare the format raw if a disk of size 0 is meant",
+            hint=f"{_AS_RAW} if a disk of size 0 is meant",
         )
     marked = (item for item in _MODULES if item is not DiskFormat.RAW)
     found = [item for item in marked if reader(item).matches(source)]
@@ -94,16 +94,18 @@ def detect(source: ByteSource) -> DiskFormat:
             source.name,
             code="probe.polyglot",
             problem=f"carries the marks of {len(found)} formats at once: {names}",
-            hint="programs will disagree on what it holds; declare the format if you know it",
+            hint="programs will disagree on what it holds; if you know what it is, pass --format "
+            "(convert: --from)",
         )
     if found:
         return found[0]
-    if what := _not_a_disk(source):
+    if found_else := _not_a_disk(source):
+        what, advice = found_else
         raise UnknownFormat(
             source.name,
             code="probe.not-a-disk",
             problem=f"is {what}, not a disk image",
-            hint="declare the format raw if these bytes really are a disk's",
+            hint=f"{advice}; {_AS_RAW} if these bytes really are a disk's",
         )
     return DiskFormat.RAW
 
@@ -122,24 +124,29 @@ def probe(source: ByteSource, *, declared: DiskFormat | None = None) -> ImageInf
     return reader(detect(source) if declared is None else declared).read_info(source)
 
 
+_AS_RAW: Final = "pass --format raw (convert: --from raw)"
+_VALIDATE: Final = "`vmport validate` reads descriptors"
+_DISKS: Final = "pass the disks that it names"
 _HEAD: Final = 4096
-_NOT_DISKS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
-    (re.compile(rb"<(\w+:)?Envelope\b"), "an OVF descriptor"),
-    (re.compile(rb"<domain(snapshot|backup|checkpoint)?\b"), "a libvirt XML descriptor"),
-    (re.compile(rb"<VirtualBox\b"), "a VirtualBox machine descriptor (.vbox)"),
-    (re.compile(rb"^\s*<"), "an XML document"),
+_NOT_DISKS: Final[tuple[tuple[re.Pattern[bytes], str, str], ...]] = (
+    (re.compile(rb"<(\w+:)?Envelope\b"), "an OVF descriptor", _VALIDATE),
+    (re.compile(rb"<domain(snapshot|backup|checkpoint)?\b"), "a libvirt descriptor", _VALIDATE),
     (
         re.compile(rb'(?im)^\s*(\.encoding|config\.version|virtualHW\.version)\s*=\s*"'),
         "a VMware machine descriptor (VMX)",
+        _VALIDATE,
     ),
+    (re.compile(rb"<VirtualBox\b"), "a VirtualBox machine descriptor", _DISKS),
+    (re.compile(rb"^\s*<"), "an XML document", _DISKS),
 )
+"""What the first bytes of a text tell, in words and what to do."""
 
 
-def _not_a_disk(source: ByteSource) -> str | None:
-    """What a file that is no image is, where that is plain from its first bytes."""
+def _not_a_disk(source: ByteSource) -> tuple[str, str] | None:
+    """What a file that is no image is, where that is plain from its first bytes, and advice."""
     head = source.read_at(0, _HEAD)
     if head[257:262] == b"ustar" and re.match(rb"[^\0/]+\.ovf\0", head):
-        return "an OVA archive"
+        return "an OVA archive", "unpack it with tar and pass the disks in it"
     if b"\0" in head:
         return None
-    return next((what for pattern, what in _NOT_DISKS if pattern.search(head)), None)
+    return next(((what, advice) for mark, what, advice in _NOT_DISKS if mark.search(head)), None)
