@@ -1,0 +1,1 @@
+"""What a root filesystem says of itself."""
