@@ -142,29 +142,46 @@ def add_usb(machine: Machine, books: Books, hardware: Hardware) -> None:
 
 def add_ports(machine: Machine, books: Books, hardware: Hardware) -> None:
     """The serial and parallel ports, not connected to anything."""
-    kinds = (
-        ("serials", machine.serials, vmware.MAX_SERIALS, ResourceType.SERIAL),
-        ("parallels", machine.parallels, vmware.MAX_PARALLELS, ResourceType.PARALLEL),
-    )
-    for name, ports, most, kind in kinds:
-        serial = kind is ResourceType.SERIAL
-        for index, port in enumerate(ports[:most]):
-            item = hardware.add(
-                Item(
-                    kind,
-                    f"{'Serial' if serial else 'Parallel'} port {index + 1}",
-                    automatic_allocation=False,
-                    subtype=vocabulary.SERIAL_SUBTYPE if serial else vocabulary.PARALLEL_SUBTYPE,
-                    configs=(("yieldOnPoll", "true"),) if serial else (),
-                    required=False,
-                )
+    serials = [(f"serials[{index}]", port) for index, port in enumerate(machine.serials)]
+    consoles = [
+        (f"consoles[{index}]", port)
+        for index, port in enumerate(machine.consoles)
+        if port.target in (None, "serial")
+    ]
+    # libvirt names the first serial port a second time, as a console; alone, it implies the port.
+    if not serials:
+        serials, consoles = consoles[:1], consoles[1:]
+    for number, (path, port) in enumerate(serials[: vmware.MAX_SERIALS], start=1):
+        item = hardware.add(
+            Item(
+                ResourceType.SERIAL,
+                f"Serial port {number}",
+                automatic_allocation=False,
+                subtype=vocabulary.SERIAL_SUBTYPE,
+                configs=(("yieldOnPoll", "true"),),
+                required=False,
             )
-            _port(books, f"{name}[{index}]", port, item)
+        )
+        _port(books, path, port, item)
+        if number == 1:
+            for console, _ in consoles:
+                books.kept(console, place=item.place, after="the serial port once more")
+    for index, port in enumerate(machine.parallels[: vmware.MAX_PARALLELS]):
+        item = hardware.add(
+            Item(
+                ResourceType.PARALLEL,
+                f"Parallel port {index + 1}",
+                automatic_allocation=False,
+                subtype=vocabulary.PARALLEL_SUBTYPE,
+                required=False,
+            )
+        )
+        _port(books, f"parallels[{index}]", port, item)
 
 
 def _port(books: Books, path: str, port: Port, item: Item) -> None:
     books.kept(f"{path}.index", place=item.place)
-    if port.target in (None, "isa-serial", "isa-parallel"):
+    if port.target in (None, "isa-serial", "serial", "isa-parallel"):
         books.kept(f"{path}.target", f"{path}.model", place=item.place)
     else:
         books.adapted(

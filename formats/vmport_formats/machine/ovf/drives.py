@@ -174,15 +174,19 @@ def _drive(
 def _medium(machine: Machine, books: Books, drive: PlacedDrive, item: Item) -> None:
     disk = machine.disks[drive.index]
     path = f"disks[{drive.index}]"
-    medium = disk.source.path if disk.source is not None else None
+    source = disk.source
     books.kept(f"{path}.read_only", place=item.place)
     books.kept(f"{path}.connected", place=f"{item.place}/AutomaticAllocation", after="false")
-    books.dropped(
-        f"{path}.source",
-        loss=Loss(
-            "the medium in the drive is a file of the old host; a package carries disks only",
-            "the drive is empty",
-            f"put {medium} into the drive on the new host" if medium else "put the medium in",
-            Impact.MINOR,
-        ),
+    if source is None or not (source.path or source.name or source.volume):
+        books.kept(f"{path}.source.kind", place=item.place, after="an empty drive")
+        return
+    medium = source.path or source.name or source.volume
+    loss = Loss(
+        "the medium in the drive is a file of the old host; a package carries disks only",
+        "the drive is empty",
+        f"put {medium} into the drive on the new host",
+        Impact.MINOR,
     )
+    for part in ("kind", "path", "pool", "volume", "protocol", "name"):
+        if books.is_stated(f"{path}.source.{part}"):
+            books.dropped(f"{path}.source.{part}", loss=loss)

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 OVF: Final = "http://schemas.dmtf.org/ovf/envelope/1"
 
-_PREFIXES: Final = {"ovf": OVF, "rasd": RASD, "vbox": VBOX, "vmw": VMW, "vssd": VSSD}
+_PREFIXES: Final[dict[str | None, str]] = {
+    None: OVF,
+    "ovf": OVF,
+    "rasd": RASD,
+    "vbox": VBOX,
+    "vmw": VMW,
+    "vssd": VSSD,
+}
 
 _UNWRITABLE: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML 1.0 document may hold, not even escaped."""
@@ -131,7 +138,7 @@ def append_system(section: etree._Element, *, identifier: str, family: str) -> N
 
 def envelope() -> etree._Element:
     """An empty envelope."""
-    return etree.Element(f"{{{OVF}}}Envelope", nsmap=_PREFIXES)
+    return etree.Element(f"{{{OVF}}}Envelope", nsmap=_PREFIXES)  # type: ignore[arg-type]
 
 
 def serialize(root: etree._Element) -> str:
