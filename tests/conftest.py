@@ -42,6 +42,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(reason, pytrace=False)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--regenerate`` rewrites the golden files; read the diff before you commit it."""
+    parser.addoption("--regenerate", action="store_true", help="rewrite the golden files")
+
+
+class Golden(Protocol):
+    """Compares a text with the file that holds what it should be."""
+
+    def __call__(self, path: Path, text: str) -> None: ...
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    def compare(path: Path, text: str) -> None:
+        if request.config.getoption("--regenerate"):
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), f"{path} differs; see --regenerate"
+
+    return compare
+
+
 class Vmport(Protocol):
     """Runs the command line in a process of its own, as a user does."""
 
