@@ -64,16 +64,16 @@ def plan_packages(
         packages[drive.index] = Package(
             file_id=f"file{number}",
             disk_id=f"vmdisk{number}",
-            href=_file_name(disk, ready is not None, machine.name or name, number, names),
+            href=_file_name(disk, ready is not None, name, number, names),
             capacity=Bytes(-(-capacity // SECTOR) * SECTOR),
             size=ready,
         )
     if unknown:
-        raise _capacity_unknown(name, unknown)
+        raise _capacity_unknown(unknown)
     return packages
 
 
-def _capacity_unknown(name: str, disks: list[tuple[int, Disk]]) -> UsageError:
+def _capacity_unknown(disks: list[tuple[int, Disk]]) -> UsageError:
     called = [disk.target or f"disk {index + 1}" for index, disk in disks]
     paths = [disk.source.path for _, disk in disks if disk.source and disk.source.path]
     folders = sorted({path.rpartition("/")[0] or "." for path in paths})
@@ -83,7 +83,7 @@ def _capacity_unknown(name: str, disks: list[tuple[int, Disk]]) -> UsageError:
         allow = " ".join(f"--allow {folder}" for folder in folders)
         hint = f"add {allow} to read the sizes from the disks, or {options}"
     return UsageError(
-        name,
+        None,
         code="ovf.capacity",
         problem=f"an OVF states the size of each disk, and this descriptor does not state that of "
         f"{', '.join(called)}",
@@ -91,7 +91,7 @@ def _capacity_unknown(name: str, disks: list[tuple[int, Disk]]) -> UsageError:
     )
 
 
-def _file_name(disk: Disk, ready: bool, machine: str, number: int, taken: set[str]) -> str:
+def _file_name(disk: Disk, ready: bool, package: str, number: int, taken: set[str]) -> str:
     """The name of a disk's file in the package: its own, with VMware's suffix; unique."""
     path = disk.source.path if disk.source is not None else None
     base = (path or "").replace("\\", "/").rpartition("/")[2]
@@ -100,7 +100,7 @@ def _file_name(disk: Disk, ready: bool, machine: str, number: int, taken: set[st
     if ready and suffix.lower() == "vmdk":
         stem = base[: -len(".vmdk")]
     if not stem.strip(". "):
-        stem = f"{machine.replace('/', '-')}-disk{number}"
+        stem = f"{package}-disk{number}"
     name = f"{stem}.vmdk"
     count = 1
     while name.lower() in taken:

@@ -27,7 +27,7 @@ from vmport_formats.machine.ovf.markup import (
     envelope,
     serialize,
 )
-from vmport_formats.machine.ovf.package import account_for_disk, plan_packages
+from vmport_formats.machine.ovf.package import DiskFacts, account_for_disk, plan_packages
 from vmport_formats.machine.vmware_losses import VMWARE_LOSSES
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
     from vmport_formats.machine.ledger import Writing
     from vmport_formats.machine.model import Machine
-    from vmport_formats.machine.ovf.package import DiskFacts, Package
+    from vmport_formats.machine.ovf.package import Package
     from vmport_formats.machine.ovf.section import Hardware
+
+__all__ = ["DiskFacts", "write_ovf"]
 
 DIALECT: Final = "OVF"
 
@@ -48,15 +50,16 @@ def write_ovf(
 ) -> Writing:
     """`machine` as an OVF.
 
-    `name` is the source's file name: the machine's own name, when it states none, and what errors
-    are about.  `facts` has, by index into the machine's disks, what is known of them.
+    `name` is the package's, the name of its file without the suffix: a machine or a disk that has
+    no name is called after it.  `facts` has, by index into the machine's disks, what is known of
+    them.
 
     Raises:
         UnsupportedFeature: the guest's processor is no x86, the only one that VMware has.
         UsageError: a hard disk's capacity is known neither from the machine nor from `facts`; OVF
             must state it, and a wrong one makes an import fail.
     """
-    _refuse_foreign(machine, name)
+    _refuse_foreign(machine)
     books = Books(machine, dialect=DIALECT)
     plan = vmware.plan_drives(machine)
     packages = plan_packages(machine, plan, name, facts or {})
@@ -82,13 +85,14 @@ def write_ovf(
     return books.close(text, losses=VMWARE_LOSSES, conversions=conversions)
 
 
-def _refuse_foreign(machine: Machine, name: str) -> None:
+def _refuse_foreign(machine: Machine) -> None:
     if machine.architecture not in (None, Architecture.X86_64, Architecture.I686):
         raise UnsupportedFeature(
-            name,
+            None,
             code="ovf.architecture",
-            problem=f"the guest's processor is {machine.architecture}; VMware's and VirtualBox's "
-            "machines that an OVF describes are x86",
+            problem=f"the machine is made for {machine.architecture} processors; an OVF for VMware "
+            "or VirtualBox describes x86 machines",
+            hint="choose a hypervisor that emulates or runs this architecture",
         )
 
 
@@ -136,12 +140,14 @@ def _network_section(root: etree._Element, hardware: Hardware) -> None:
 def _virtual_system(
     root: etree._Element, machine: Machine, books: Books, name: str
 ) -> etree._Element:
-    called = machine.name or name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or name
+    called = machine.name or name
     system = append(root, "VirtualSystem", None, {"id": called})
     append(system, "Info", "A virtual machine")
     append(system, "Name", called)
     if machine.name is None:
-        books.defaulted(place="Name", after=called, why="the source states no name")
+        books.defaulted(
+            place="Name", after=called, why="the source states no name; it is called after the file"
+        )
     books.kept("name", place="Name", after=called)
     lines = [text for text in (machine.title, machine.annotation) if text]
     if lines:
