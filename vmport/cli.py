@@ -82,7 +82,9 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; no exception leaves here."""
     from vmport_formats.errors import VmportError
 
-    signal.signal(signal.SIGTERM, _on_terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
+            signal.signal(number, _on_terminate)
     try:
         outcome = app(args=arguments, prog_name="vmport", standalone_mode=False)
         sys.stdout.flush()

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """Where to write: `path` stands in for the destination.
+    """Where to write: `path` stands in for the destination.  All three are absolute.
 
     Everything else in `folder`, where it lies, is published beside the destination.  `scratch` is
     a folder of its own, for what the work needs; it is thrown away.
@@ -80,7 +80,8 @@ def publishing(
             with held():
                 run = _Run.begin(destination)
                 owed = owe(run.end)
-            yield Staging(run.new / destination.name, run.new, run.scratch)
+            new, scratch = run.new.absolute(), run.scratch.absolute()
+            yield Staging(new / destination.name, new, scratch)
             flush_tree(run.new)
             with held():
                 _move_into_place(run, force=force, folder_marker=folder_marker)

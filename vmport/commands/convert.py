@@ -1,12 +1,150 @@
-"""``vmport convert``."""
+"""``vmport convert``: one disk image into another format, complete and compared, or not at all."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vmport.settings import Settings
 
 if TYPE_CHECKING:
-    import typer
+    from vmport_formats.disk.model import DiskFormat
+
+_HELP = """Convert a disk image.
+
+DST appears only when it is complete, on the medium, and its content was compared with that of \
+SRC. Whatever happens before that, nothing is left behind, and what was there before is as it was.
+
+[bold]Examples[/bold]
+
+  vmport convert disk.qcow2 disk.vmdk
+
+  vmport convert -o subformat=streamOptimized disk.qcow2 disk.vmdk
+
+  vmport convert -o subformat=fixed disk.raw disk.vhd
+
+  vmport convert --to raw disk.vhdx /dev/shm/disk   [dim]# no ending says it[/dim]
+
+  vmport convert --allow . overlay.qcow2 whole.qcow2   [dim]# and its backing file[/dim]
+
+[bold]Formats[/bold]
+
+Written: raw, qcow2, vmdk, vhd (or vpc), vhdx, vdi. Read: these, and qcow, qed, parallels, dmg, \
+cloop, bochs. The content of SRC decides what it is, never its name.
+
+[bold]Options of the formats[/bold]
+
+The names are those of qemu-img, and so is -o a=1,b=2. A wrong name or value gets a list of the \
+right ones.
+
+  qcow2   compat cluster_size compression_type extended_l2 lazy_refcounts preallocation \
+refcount_bits
+
+  vmdk    subformat adapter_type hwversion toolsversion compat6 zeroed_grain
+
+  vhd     subformat force_size   [dim]# off rounds the size up[/dim]
+
+  vhdx    subformat block_size log_size block_state_zero
+
+  vdi     static
+
+  raw     preallocation
+
+[bold]Files that SRC names[/bold]
+
+A backing file, a data file, extents or a parent are opened only in folders that --allow names, \
+links followed. Nothing else is ever opened.
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
+    app.command("convert", help=_HELP)(_convert)
+
+
+def _convert(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Disk image to read.", show_default=False)
+    ],
+    destination: Annotated[
+        str,
+        typer.Argument(
+            metavar="DST",
+            help="File to write; its ending says the format: .qcow2 .vmdk .vhd .vhdx .vdi .raw "
+            ".img.",
+            show_default=False,
+        ),
+    ],
+    source_format: Annotated[
+        str | None,
+        typer.Option("--from", "-f", metavar="FORMAT", help="Read SRC as this; do not probe."),
+    ] = None,
+    target_format: Annotated[
+        str | None,
+        typer.Option("--to", "-O", metavar="FORMAT", help="Write this, whatever DST is called."),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-o", metavar="KEY=VALUE", help="An option of the format; repeatable."
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow", metavar="DIR", help="Open files in DIR that SRC names; repeatable."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace DST if it exists.")] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not compare the content of DST with SRC's.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    from vmport.render.conversion import conversion_fields, print_conversion
+    from vmport.render.json import print_json
+    from vmport.render.progress import ProgressDisplay
+    from vmport_converters.disk.convert import Request, convert
+
+    settings = Settings.of(context)
+    request = Request(
+        source,
+        destination,
+        source_format=None if source_format is None else _format_named(source_format),
+        target_name=target_format,
+        options=options or (),
+        allow=allow or (),
+        force=force,
+        verify=not no_verify,
+    )
+    with ProgressDisplay(shown=not settings.quiet) as display:
+        converted = convert(
+            request,
+            on_progress=lambda item: display.update(item.phase, item.share, item.size),
+            on_warning=partial(display.say, "warning", wanted=not settings.quiet),
+            on_command=partial(display.say, "run", wanted=settings.verbose),
+        )
+        for note in converted.notes:
+            display.say("note", f"{destination}: {note}", wanted=not settings.quiet)
+    if as_json:
+        print_json(conversion_fields(converted))
+    elif not settings.quiet:
+        print_conversion(converted)
+
+
+def _format_named(name: str) -> DiskFormat:
+    from vmport_formats.disk.model import DiskFormat
+    from vmport_formats.errors import UsageError
+
+    try:
+        return DiskFormat.named(name)
+    except ValueError:
+        raise UsageError(
+            None,
+            code="usage.format",
+            problem=f"--from {name}: there is no such format",
+            hint=f"one of {', '.join(item.code for item in DiskFormat)}",
+        ) from None

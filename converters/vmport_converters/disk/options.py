@@ -1,0 +1,348 @@
+"""What each format can be written as: its options, by qemu-img's names, with their values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from vmport_formats.disk.model import DiskFormat
+from vmport_formats.errors import UsageError
+from vmport_formats.units import GIB, KIB, MIB, Bytes, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from os import PathLike
+
+
+class Kind(Protocol):
+    """The values that an option takes."""
+
+    def read(self, value: str) -> str | None:
+        """`value` as qemu-img wants it; None when it is not one of them."""
+        ...
+
+    def __str__(self) -> str:
+        """All of them, for people."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words."""
+
+    values: tuple[str, ...]
+
+    def read(self, value: str) -> str | None:
+        """The word, whatever its case."""
+        return next((item for item in self.values if item.lower() == value.lower()), None)
+
+    def __str__(self) -> str:
+        return "|".join(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """On or off."""
+
+    def read(self, value: str) -> str | None:
+        """``on`` or ``off``, of any of the words that qemu takes for them."""
+        words = {"on": "on", "yes": "on", "true": "on", "off": "off", "no": "off", "false": "off"}
+        return words.get(value.lower())
+
+    def __str__(self) -> str:
+        return "on|off"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A length in bytes."""
+
+    least: int
+    most: int
+    power_of_two: bool = False
+    multiple: int = 1
+    zero: str | None = None
+    """What 0 stands for, where it stands for something."""
+
+    def read(self, value: str) -> str | None:
+        """The number of bytes; ``k``, ``M``, ``G`` count in 1024s."""
+        found = re.fullmatch(r"(\d{1,19})([bkmg]?)", value.lower())
+        if found is None:
+            return None
+        size = int(found[1]) << {"": 0, "b": 0, "k": 10, "m": 20, "g": 30}[found[2]]
+        if size == 0 and self.zero:
+            return "0"
+        if not self.least <= size <= self.most or size % self.multiple:
+            return None
+        if self.power_of_two and size & (size - 1):
+            return None
+        return str(size)
+
+    def __str__(self) -> str:
+        text = f"{_short(self.least)} to {_short(self.most)}"
+        if self.power_of_two:
+            text += ", a power of two"
+        if self.multiple > 1:
+            text += f", whole {format_size(self.multiple).removeprefix('1 ')}"
+        return text + (f", or 0: {self.zero}" if self.zero else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A whole number of a few, or of a range."""
+
+    values: range | tuple[int, ...]
+
+    def read(self, value: str) -> str | None:
+        """The number."""
+        if not re.fullmatch(r"\d{1,10}", value) or int(value) not in self.values:
+            return None
+        return str(int(value))
+
+    def __str__(self) -> str:
+        if isinstance(self.values, range):
+            return f"{self.values[0]} to {self.values[-1]}"
+        return "|".join(map(str, self.values))
+
+
+def _short(size: int) -> str:
+    return format_size(size).replace(" ", "").replace("iB", "").replace("bytes", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a format."""
+
+    values: Kind
+    meaning: str
+    default: str | None = None
+    """What we pass when the user says nothing; None leaves it to qemu-img."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A format that can be written."""
+
+    options: Mapping[str, Option]
+    largest: Bytes | None = None
+    """Virtual size that it can hold at most, where that is less than a disk may well have."""
+
+
+TARGETS: Final[Mapping[DiskFormat, Target]] = {
+    DiskFormat.RAW: Target(
+        {
+            "preallocation": Option(
+                Choice(("off", "falloc", "full")), "reserve the space, or fill it with zeros, first"
+            ),
+        }
+    ),
+    DiskFormat.QCOW2: Target(
+        {
+            "compat": Option(Choice(("0.10", "1.1", "v2", "v3")), "version of the format"),
+            "cluster_size": Option(Size(512, 2 * MIB, power_of_two=True), "unit of allocation"),
+            "compression_type": Option(Choice(("zlib", "zstd")), "of compressed clusters"),
+            "extended_l2": Option(
+                Switch(), "track 32 parts of each cluster; needs a cluster_size of 16k or more"
+            ),
+            "lazy_refcounts": Option(Switch(), "put updates of reference counts off"),
+            "preallocation": Option(
+                Choice(("off", "metadata", "falloc", "full")), "make tables, reserve space, first"
+            ),
+            "refcount_bits": Option(
+                Number((1, 2, 4, 8, 16, 32, 64)), "width of a reference count"
+            ),
+        }
+    ),
+    DiskFormat.VMDK: Target(
+        {
+            "subformat": Option(
+                Choice(
+                    (
+                        "monolithicSparse",
+                        "streamOptimized",
+                        "monolithicFlat",
+                        "twoGbMaxExtentSparse",
+                        "twoGbMaxExtentFlat",
+                    )
+                ),
+                "how the disk is laid out in one or several files",
+                default="monolithicSparse",
+            ),
+            "adapter_type": Option(
+                Choice(("ide", "lsilogic", "buslogic", "legacyESX")),
+                "the controller that the descriptor names",
+            ),
+            "hwversion": Option(Number(range(1, 100)), "virtual hardware version"),
+            "toolsversion": Option(Number(range(2**31)), "version of the VMware tools"),
+            "compat6": Option(Switch(), "virtual hardware version 6; not with hwversion"),
+            "zeroed_grain": Option(Switch(), "mark grains of zeros; only some products read it"),
+        }
+    ),
+    DiskFormat.VHD: Target(
+        {
+            "subformat": Option(
+                Choice(("dynamic", "fixed")), "grow with the data, or not", default="dynamic"
+            ),
+            "force_size": Option(
+                Switch(),
+                "keep the exact size; off rounds it up to a geometry, as Virtual PC did",
+                default="on",
+            ),
+        },
+        largest=Bytes(2040 * GIB),
+    ),
+    DiskFormat.VHDX: Target(
+        {
+            "subformat": Option(
+                Choice(("dynamic", "fixed")), "grow with the data, or not", default="dynamic"
+            ),
+            "block_size": Option(
+                Size(MIB, 256 * MIB, power_of_two=True, zero="as the disk's size suggests"),
+                "unit of allocation",
+            ),
+            "log_size": Option(Size(MIB, 4095 * MIB, multiple=MIB), "length of the log"),
+            "block_state_zero": Option(
+                Switch(), "mark blocks of zeros as such; off only with subformat=fixed"
+            ),
+        },
+        largest=Bytes(64 * 1024 * GIB),
+    ),
+    DiskFormat.VDI: Target(
+        {"static": Option(Switch(), "a fixed disk: all blocks have their place from the start")}
+    ),
+}  # fmt: skip
+"""Formats that can be written, and how."""
+
+_CONFLICTS: Final[
+    Mapping[DiskFormat, tuple[tuple[Callable[[Mapping[str, str]], bool], str], ...]]
+] = {
+    DiskFormat.QCOW2: (
+        (
+            lambda given: (
+                given.get("compat") in {"0.10", "v2"}
+                and (
+                    given.get("extended_l2") == "on"
+                    or given.get("lazy_refcounts") == "on"
+                    or given.get("refcount_bits", "16") != "16"
+                    or given.get("compression_type") == "zstd"
+                )
+            ),
+            "compat=0.10 knows no extended_l2, lazy_refcounts, refcount_bits or zstd",
+        ),
+        (
+            lambda given: (
+                given.get("extended_l2") == "on"
+                and int(given.get("cluster_size", "65536")) < 16 * KIB
+            ),
+            "extended_l2 needs a cluster_size of 16k or more",
+        ),
+    ),
+    DiskFormat.VMDK: (
+        (
+            lambda given: given.get("compat6") == "on" and "hwversion" in given,
+            "compat6 sets the hwversion; give one of them",
+        ),
+        (
+            lambda given: given.get("zeroed_grain") == "on" and "Flat" in given["subformat"],
+            "zeroed_grain needs a sparse subformat",
+        ),
+    ),
+    DiskFormat.VHDX: (
+        (
+            # Blocks never written are then marked as "not present", and may hold anything.
+            lambda given: given.get("block_state_zero") == "off" and given["subformat"] != "fixed",
+            "block_state_zero=off needs subformat=fixed, or zeros would not stay zeros",
+        ),
+    ),
+}
+"""What does not go together, told before any work is done."""
+
+SUFFIXES: Final[Mapping[str, DiskFormat]] = {
+    ".qcow2": DiskFormat.QCOW2,
+    ".vmdk": DiskFormat.VMDK,
+    ".vhd": DiskFormat.VHD,
+    ".vhdx": DiskFormat.VHDX,
+    ".vdi": DiskFormat.VDI,
+    ".raw": DiskFormat.RAW,
+    ".img": DiskFormat.RAW,
+}
+"""What a destination's name says about its format; a source's says nothing."""
+
+_NOT_YET: Final = re.compile(r"backing_|data_file|encrypt")
+
+
+def target_format(destination: str | PathLike[str], named: str | None) -> DiskFormat:
+    """The format to write: the one that is `named`, or else that of the destination's suffix.
+
+    Raises:
+        UsageError: no such format, none that can be written, or a suffix that says nothing.
+    """
+    known = "|".join(item.code for item in TARGETS)
+    if named is not None:
+        try:
+            found = DiskFormat.named(named)
+        except ValueError:
+            problem = f"--to {named}: there is no such format"
+        else:
+            if found in TARGETS:
+                return found
+            problem = f"--to {named}: {found.label} can be read, not written"
+        raise UsageError(None, code="usage.format", problem=problem, hint=f"one of {known}")
+    suffix = re.search(r"\.[^./]*$", str(destination).rstrip("/"))
+    if suffix is None or (by_suffix := SUFFIXES.get(suffix[0].lower())) is None:
+        raise UsageError(
+            str(destination),
+            code="usage.suffix",
+            problem="the name does not say which format to write; it would by ending in "
+            + ", ".join(SUFFIXES),
+            hint=f"or pass --to {known}",
+        )
+    return by_suffix
+
+
+def read_options(target: DiskFormat, given: Iterable[str]) -> dict[str, str]:
+    """The options of `target` in ``KEY=VALUE`` texts, of one or several each, with our defaults.
+
+    Raises:
+        UsageError: an unknown key or value, with the list of right ones; a key given twice.
+    """
+    table = TARGETS[target].options
+    chosen: dict[str, str] = {}
+    for item in (part for text in given for part in text.split(",")):
+        key, equals, value = item.partition("=")
+        option = table.get(key)
+        if option is None:
+            raise _unknown_key(target, key)
+        read = option.values.read(value if equals else "on")
+        if read is None:
+            raise UsageError(
+                None,
+                code="usage.option-value",
+                problem=f"-o {item}: {key} of {target.label} is {option.values} ({option.meaning})",
+            )
+        if key in chosen:
+            raise UsageError(
+                None, code="usage.option-twice", problem=f"-o {item}: {key} was given before"
+            )
+        chosen[key] = read
+    defaults = {key: option.default for key, option in table.items() if option.default}
+    options = {**defaults, **chosen}
+    for broken, why in _CONFLICTS.get(target, ()):
+        if broken(options):
+            raise UsageError(None, code="usage.option-conflict", problem=f"-o: {why}")
+    return options
+
+
+def _unknown_key(target: DiskFormat, key: str) -> UsageError:
+    table = TARGETS[target].options
+    if _NOT_YET.match(key):
+        problem = f"-o {key}: vmport writes whole, plain disks; this is not supported"
+    else:
+        problem = f"-o {key}: {target.label} has no such option"
+    return UsageError(
+        None,
+        code="usage.option",
+        problem=problem,
+        hint="; ".join(f"{name}={option.values}" for name, option in table.items()),
+    )

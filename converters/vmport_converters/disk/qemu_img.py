@@ -1,0 +1,215 @@
+"""How qemu-img is asked, and what its answers mean.  Nothing here starts it.
+
+It is told the format of every file, and every file of a chain, so that it probes nothing and looks
+nothing up; and file names in a form in which ``nbd:``, ``json:`` and commas are but letters.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from vmport_formats.disk.model import DiskFormat
+from vmport_formats.errors import (
+    CorruptInput,
+    OutputError,
+    ToolFailed,
+    UnreadableInput,
+    VmportError,
+)
+from vmport_formats.units import SECTOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from vmport_converters.disk.chain import Chain
+    from vmport_converters.disk.plan import Conversion
+    from vmport_formats.disk.model import ImageInfo
+
+PACKAGE: Final = "qemu-utils"
+"""Debian's, which holds qemu-img."""
+
+_KEPT: Final = 200
+"""Bytes of unfinished output that are kept."""
+
+_MAX_ARGUMENT: Final = 100_000
+"""Linux takes 128 KiB in one argument."""
+
+# Requests in flight; qemu-img's own is 8.
+_PARALLEL: Final = "16"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An image as qemu opens it."""
+
+    driver: str
+    path: str
+    options: tuple[tuple[str, str], ...] = ()
+    data_file: str | None = None
+    backing: Node | None = None
+
+
+def source_node(chain: Chain, rewritten: Mapping[str, str] | None = None) -> Node:
+    """The whole chain; `rewritten` says which file stands in for one (a VMDK's descriptor)."""
+    node: Node | None = None
+    for link in reversed(chain.links):
+        path = (rewritten or {}).get(link.path, link.path)
+        node = Node(link.info.format, path, size_options(link.info), link.data_file, node)
+    assert node is not None  # noqa: S101 - a chain has at least one link
+    return node
+
+
+def size_options(info: ImageInfo) -> tuple[tuple[str, str], ...]:
+    """What makes qemu see a disk of the size that we see; its rules for VHD vary by version."""
+    if info.format is not DiskFormat.VHD:
+        return ()
+    exact = info.details.get("current-size")
+    by_footer = isinstance(exact, int) and exact // SECTOR * SECTOR == info.virtual_size
+    return (("force_size_calc", "current_size" if by_footer else "chs"),)
+
+
+def _flat(node: Node, prefix: str = "") -> Iterator[tuple[str, str]]:
+    yield f"{prefix}driver", node.driver
+    yield f"{prefix}file.driver", "file"
+    yield f"{prefix}file.filename", node.path
+    for key, value in node.options:
+        yield f"{prefix}{key}", value
+    if node.data_file is not None:
+        yield f"{prefix}data-file.driver", "file"
+        yield f"{prefix}data-file.filename", node.data_file
+    if node.backing is not None:
+        yield from _flat(node.backing, f"{prefix}backing.")
+
+
+def _tree(node: Node) -> dict[str, object]:
+    tree: dict[str, object] = {
+        "driver": node.driver,
+        "file": {"driver": "file", "filename": node.path},
+        **dict(node.options),
+    }
+    if node.data_file is not None:
+        tree["data-file"] = {"driver": "file", "filename": node.data_file}
+    if node.backing is not None:
+        tree["backing"] = _tree(node.backing)
+    return tree
+
+
+def _images(*nodes: Node) -> list[str]:
+    """The arguments that name `nodes`, with the option that says how they are to be read."""
+    texts = [
+        ",".join(f"{key}={value.replace(',', ',,')}" for key, value in _flat(node))
+        for node in nodes
+    ]
+    if max(map(len, texts)) <= _MAX_ARGUMENT:
+        return ["--image-opts", "--", *texts]
+    # A long chain: nested, its keys do not repeat their parents'.
+    return ["--", *("json:" + json.dumps(_tree(node)) for node in nodes)]
+
+
+def info_argv(tool: str, node: Node) -> list[str]:
+    """Ask how large a disk is."""
+    return [tool, "info", "--output=json", *_images(node)]
+
+
+def measure_argv(tool: str, node: Node) -> list[str]:
+    """Ask how much data a disk holds."""
+    return [tool, "measure", "--output=json", "-O", "raw", *_images(node)]
+
+
+def compare_argv(tool: str, first: Node, second: Node) -> list[str]:
+    """Have both the same content?  Status 0: yes; 1: no; more: an error."""
+    return [tool, "compare", "-p", *_images(first, second)]
+
+
+def convert_argv(tool: str, conversion: Conversion, source: Node, name: str) -> list[str]:
+    """Convert `source` to the file `name`, without any folder, in the current folder.
+
+    Nothing is flushed (``-t unsafe``): publishing does that once, at the end, and its flush is the
+    first, so that it hears of every error of the device.  Writes overtake each other (``-W``) only
+    where that does not show in the result: the same input must yield the same output.
+    """
+    options = ",".join(f"{key}={value}" for key, value in conversion.options)
+    return [
+        tool, "convert", "-p",
+        "-O", conversion.target.value,
+        *(["-o", options] if options else []),
+        "-t", "unsafe",
+        "-m", _PARALLEL,
+        *([] if conversion.ordered else ["-W"]),
+        *_images(source),
+        f"./{name}",
+    ]  # fmt: skip
+
+
+class ProgressReader:
+    """Makes sense of the pieces in which ``-p`` says how far it is: ``(12.34/100%)``."""
+
+    _SAID = re.compile(rb"\((\d{1,3}\.\d{2})/100%\)")
+
+    def __init__(self) -> None:
+        self.rest = b""
+        """The end of what was said besides."""
+
+    def feed(self, piece: bytes) -> float | None:
+        """The last share, 0 to 1, that was said in `piece`; None if none was."""
+        text = self.rest + piece
+        said = list(self._SAID.finditer(text))
+        self.rest = text[said[-1].end() if said else 0 :][-_KEPT:]
+        return min(float(said[-1][1]) / 100, 1.0) if said else None
+
+
+_FULL: Final = re.compile(
+    "No space left on device|Disk quota exceeded|File too large|Read-only file system"
+)
+_LOCKED: Final = re.compile(
+    r"Failed to get (shared|exclusive)? ?\"[\w ]+\" lock|Failed to get .*lock"
+)
+
+
+def explain_opening(chain: Chain, stderr: str) -> VmportError:
+    """Why qemu-img could not open the source, which our own parsing found sound."""
+    said = _last_word(stderr)
+    if _LOCKED.search(stderr):
+        return UnreadableInput(
+            chain.name,
+            code="source.locked",
+            problem="is in use by another program, such as a running virtual machine",
+            hint="shut the machine down first, or convert a snapshot of its disk",
+        )
+    if re.search("Unknown driver|Driver .* is not whitelisted", stderr):
+        return ToolFailed(
+            chain.name,
+            code="tool.qemu-img",
+            problem=f"this qemu-img cannot read {chain.top.info.format.label}: {said}",
+        )
+    return CorruptInput(chain.name, code="convert.open", problem=f"qemu-img cannot open it: {said}")
+
+
+def explain_failure(chain: Chain, destination: str, stderr: str) -> VmportError | None:
+    """Whose fault it was that qemu-img failed while it worked; None when it does not say."""
+    if full := _FULL.search(stderr):
+        return OutputError(
+            destination, code="output.write", problem=f"cannot be written: {full[0]}"
+        )
+    if reading := re.search(r"[Ee]rror while reading.*", stderr):
+        return CorruptInput(
+            chain.name, code="convert.read", problem=f"cannot be read: {reading[0].strip()}"
+        )
+    if writing := re.search(r"[Ee]rror while writing.*", stderr):
+        return OutputError(
+            destination, code="output.write", problem=f"cannot be written: {writing[0].strip()}"
+        )
+    if creating := re.search(r"error while converting \w+: (.*)", stderr):
+        return OutputError(
+            destination, code="output.create", problem=f"cannot be created: {creating[1].strip()}"
+        )
+    return None
+
+
+def _last_word(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    said = lines[-1] if lines else "it did not say why"
+    return re.sub(r"^(qemu-img: )?(Could not open '.*': )?", "", said)
