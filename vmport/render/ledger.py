@@ -44,6 +44,7 @@ def _conversion_fields(conversion: DiskConversion) -> dict[str, object]:
         "source-format": conversion.source_format,
         "target": conversion.target,
         "target-format": conversion.target_format,
+        "subformat": conversion.subformat,
         "backing": list(conversion.backing),
     }
 
@@ -243,6 +244,8 @@ def _conversion_lines(conversions: Sequence[DiskConversion], width: int) -> Iter
             argv += ["--from", conversion.source_format]
         for folder in dict.fromkeys(path.rpartition("/")[0] or "." for path in conversion.backing):
             argv += ["--allow", folder]
+        if conversion.subformat is not None:
+            argv += ["-o", f"subformat={conversion.subformat}"]
         argv += [conversion.source, conversion.target]
         yield _Line(f"  {printable(shlex.join(argv))}")
 

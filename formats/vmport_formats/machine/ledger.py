@@ -129,6 +129,8 @@ class DiskConversion:
     target_format: str
     backing: tuple[str, ...] = ()
     """Files under the source, as far as the descriptor names them."""
+    subformat: str | None = None
+    """Which kind of VMDK; None: any will do."""
 
 
 @dataclass(frozen=True, slots=True)

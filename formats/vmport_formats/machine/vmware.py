@@ -20,6 +20,7 @@ from vmport_formats.machine.model import (
     ControllerModel,
     DiskBus,
     DiskDevice,
+    DiskSourceKind,
     NicModel,
     SoundModel,
 )
@@ -119,6 +120,13 @@ def guest_system(machine: Machine) -> System | None:
 
 
 # --- Drives -------------------------------------------------------------------------------------
+
+NO_IMAGE: Final = {
+    DiskSourceKind.NVME: "an NVMe device of the host, handed to the guest",
+    DiskSourceKind.VHOST_USER: "served by a program of the old host",
+    DiskSourceKind.DIRECTORY: "a folder of the host, shown as a disk",
+}
+"""Sources of a disk that no conversion can read."""
 
 
 class Slot(NamedTuple):
@@ -292,6 +300,15 @@ class _Planner:
                 why="the guest talks to a SCSI device of the host directly; it is not a disk image",
                 effect="the guest lacks this disk",
                 action="map the device as a raw device on the new host",
+                impact=Impact.MAJOR,
+            )
+            return None
+        what = NO_IMAGE.get(disk.source.kind) if disk.source and disk.source.kind else None
+        if what is not None and device is DiskDevice.DISK:
+            self.left_out[index] = Loss(
+                why=f"the disk is {what}; there is no image that could be converted",
+                effect="the guest lacks this disk",
+                action="copy its content into a disk image, and add that",
                 impact=Impact.MAJOR,
             )
             return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmport_formats.errors import UsageError
-from vmport_formats.machine.ledger import DiskConversion
+from vmport_formats.machine.ledger import DiskConversion, Impact
 from vmport_formats.machine.model import DiskDevice, DiskSourceKind
 from vmport_formats.units import SECTOR, Bytes
 
@@ -35,7 +37,8 @@ class Package:
 
     file_id: str
     disk_id: str
-    href: str
+    href: str | None
+    """The file's name; None: a blank disk, which has no file."""
     capacity: Bytes
     size: Bytes | None
     """Of the file; None while it is still to be made."""
@@ -64,7 +67,9 @@ def plan_packages(
         packages[drive.index] = Package(
             file_id=f"file{number}",
             disk_id=f"vmdisk{number}",
-            href=_file_name(disk, ready is not None, name, number, names),
+            href=None
+            if is_blank(disk)
+            else _file_name(disk, ready is not None, name, number, names),
             capacity=Bytes(-(-capacity // SECTOR) * SECTOR),
             size=ready,
         )
@@ -74,7 +79,7 @@ def plan_packages(
 
 
 def _capacity_unknown(disks: list[tuple[int, Disk]]) -> UsageError:
-    called = [disk.target or f"disk {index + 1}" for index, disk in disks]
+    called = [disk.target or f"disk{index + 1}" for index, disk in disks]
     paths = [disk.source.path for _, disk in disks if disk.source and disk.source.path]
     folders = sorted({path.rpartition("/")[0] or "." for path in paths})
     options = " ".join(f"--disk-size {item}=SIZE" for item in called)
@@ -92,16 +97,20 @@ def _capacity_unknown(disks: list[tuple[int, Disk]]) -> UsageError:
 
 
 def _file_name(disk: Disk, ready: bool, package: str, number: int, taken: set[str]) -> str:
-    """The name of a disk's file in the package: its own, with VMware's suffix; unique."""
+    """The name of a disk's file in the package: its own, with VMware's suffix; unique.
+
+    A file that is still to be made gets a name that is the same written as a URI, since readers
+    differ in whether they decode one; a file that is `ready` keeps its name.
+    """
     path = disk.source.path if disk.source is not None else None
     base = (path or "").replace("\\", "/").rpartition("/")[2]
     stem, dot, suffix = base.rpartition(".")
     stem = stem if dot and stem and len(suffix) <= 8 else base
-    if ready and suffix.lower() == "vmdk":
-        stem = base[: -len(".vmdk")]
+    if not ready:
+        stem = _plain(stem)
     if not stem.strip(". "):
-        stem = f"{package}-disk{number}"
-    name = f"{stem}.vmdk"
+        stem = f"{_plain(package) or 'machine'}-disk{number}"
+    name = base if ready and base else f"{stem}.vmdk"
     count = 1
     while name.lower() in taken:
         name = f"{stem}-{count}.vmdk"
@@ -110,15 +119,38 @@ def _file_name(disk: Disk, ready: bool, package: str, number: int, taken: set[st
     return name
 
 
+def _plain(text: str) -> str:
+    """`text` in letters, digits and signs that a URI holds unescaped."""
+    ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._+@=-]+", "-", ascii_only).strip("-.")
+
+
+def is_blank(disk: Disk) -> bool:
+    """Whether the source names nothing that a disk's content could come from."""
+    source = disk.source
+    return source is None or not (source.path or source.volume or source.name)
+
+
 def account_for_disk(
     machine: Machine, books: Books, index: int, package: Package
 ) -> DiskConversion | None:
     """Enter what became of a disk's source; the conversion that it needs."""
-    source = machine.disks[index].source
+    disk = machine.disks[index]
+    source = disk.source
     path = f"disks[{index}].source"
     place = f"File {package.file_id}/href"
     books.kept(f"{path}.capacity", place=f"Disk {package.disk_id}/capacity")
-    if source is None or package.size is not None:
+    if source is None or package.href is None:
+        books.defaulted(
+            place=f"Disk {package.disk_id}",
+            after="a blank disk",
+            why="the source does not say where the disk's content is",
+            action="copy the content into the disk after the import",
+            impact=Impact.MAJOR,
+        )
+        books.kept(f"{path}.kind", place=f"Disk {package.disk_id}", after="a blank disk")
+        return None
+    if package.size is not None:
         books.kept(path, place=place, after=package.href)
         return None
     parts = [f"{path}.{part}" for part in ("kind", "path", "pool", "volume", "protocol", "name")]
@@ -126,10 +158,13 @@ def account_for_disk(
         *parts,
         place=place,
         after=package.href,
-        why="the package holds the disk as a streamOptimized VMDK",
+        why="a package holds its disks as streamOptimized VMDKs",
         action=f"convert {_called(source)} to {package.href}",
     )
-    return DiskConversion(_called(source), source.format, package.href, "vmdk")
+    backing = tuple(item.path for item in disk.backing if item.path is not None)
+    return DiskConversion(
+        _called(source), source.format, package.href, "vmdk", backing, "streamOptimized"
+    )
 
 
 def _called(source: DiskSource) -> str:

@@ -26,6 +26,7 @@ from vmport_formats.machine.ovf.markup import (
     append_system,
     envelope,
     serialize,
+    writable,
 )
 from vmport_formats.machine.ovf.package import DiskFacts, account_for_disk, plan_packages
 from vmport_formats.machine.vmware_losses import VMWARE_LOSSES
@@ -102,7 +103,9 @@ def _refuse_foreign(machine: Machine) -> None:
 def _references(root: etree._Element, packages: Mapping[int, Package]) -> None:
     references = append(root, "References")
     for package in packages.values():
-        attributes = {"id": package.file_id, "href": quote(package.href, safe="/ !$&'()*+,;=@~")}
+        if package.href is None:
+            continue
+        attributes = {"id": package.file_id, "href": quote(writable(package.href), safe="/ +@=")}
         if package.size is not None:
             attributes["size"] = str(package.size)
         append(references, "File", None, attributes)
@@ -118,9 +121,10 @@ def _disk_section(root: etree._Element, packages: Mapping[int, Package]) -> None
             "capacity": str(package.capacity),
             "capacityAllocationUnits": "byte",
             "diskId": package.disk_id,
-            "fileRef": package.file_id,
             "format": vocabulary.STREAM_OPTIMIZED,
         }
+        if package.href is not None:
+            attributes["fileRef"] = package.file_id
         append(section, "Disk", None, attributes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.machine.ledger import DiskConversion, Impact, Loss
+from vmport_formats.machine.ledger import DiskConversion, Impact
 from vmport_formats.machine.model import (
     ControllerKind,
     ControllerModel,
@@ -36,12 +36,6 @@ _PLACE: Final = ("bus", "target", "controller", "channel", "scsi_target", "unit"
 _NAME: Final = ("kind", "path", "pool", "volume", "protocol", "name", "format")
 """Parts of a disk's source that a file name stands for."""
 
-_NO_IMAGE: Final = {
-    DiskSourceKind.NVME: "an NVMe device of the host, handed to the guest",
-    DiskSourceKind.VHOST_USER: "served by a program of the old host",
-    DiskSourceKind.DIRECTORY: "a folder of the host, shown as a disk",
-}
-
 _VMDK: Final = "vmdk"
 
 
@@ -56,11 +50,7 @@ def write_drives(
     for drive in plan.drives:
         disk = machine.disks[drive.index]
         path = f"disks[{drive.index}]"
-        source = disk.source or DiskSource()
         if drive.device is DiskDevice.DISK:
-            if source.kind in _NO_IMAGE:
-                vmx.dropped(path, loss=_without_image(source.kind))
-                continue
             conversions.extend(_write_disk(vmx, disk, drive, names, name=name))
         elif drive.device is DiskDevice.CDROM:
             _write_cd(vmx, disk, drive, names)
@@ -112,6 +102,16 @@ def _write_controllers(vmx: VmxLines, plan: DrivePlan) -> None:
             continue
         if controller.origin is None:
             vmx.defaulted(f"{key}.virtualDev", chip, "guests have a driver for it")
+        elif (change := controller.changed) is not None:
+            vmx.adapted(
+                f"{key}.virtualDev",
+                chip,
+                f"controllers[{controller.origin}].model",
+                why=change.why,
+                effect=change.effect,
+                action=change.action,
+                impact=change.impact,
+            )
         else:
             vmx.kept(f"{key}.virtualDev", chip, f"controllers[{controller.origin}].model")
 
@@ -296,13 +296,3 @@ def _stem(content: str) -> str:
     base = _base(content)
     stem, _, suffix = base.rpartition(".")
     return stem if stem and len(suffix) <= 6 and suffix.isalnum() else base
-
-
-def _without_image(kind: DiskSourceKind | None) -> Loss:
-    what = _NO_IMAGE[kind or DiskSourceKind.OTHER]
-    return Loss(
-        why=f"the disk is {what}; there is no image that could be converted",
-        effect="the guest lacks this disk",
-        action="copy its content into a disk image, and add that",
-        impact=Impact.MAJOR,
-    )
