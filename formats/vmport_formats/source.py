@@ -190,7 +190,9 @@ def open_source(
                 name,
                 code="source.not-regular",
                 problem=f"is a {_kind(status.st_mode)}, not a regular file",
-                hint="copy its content to a file first",
+                hint="pass a file in it"
+                if stat.S_ISDIR(status.st_mode)
+                else "copy its content to a file first",
             )
         # st_blocks counts in 512 bytes, whatever the block size.
         yield FileSource(descriptor, name=name, size=size, allocated=status.st_blocks * 512)

@@ -56,17 +56,40 @@ def test_text_shows_what_matters_in_one_look(overlay: Path, vmport: Vmport) -> N
     on_disk = format_size(status.st_blocks * 512)
     assert lines == [
         str(overlay),
-        "  format            qcow2 v3",
-        "  virtual size      1 MiB (1048576 bytes)",
-        f"  file size         {size}, {on_disk} on disk",
-        "  cluster size      64 KiB",
-        "  backing file      base.raw (raw)",
-        "  compat            1.1",
-        "  compression type  zlib",
-        "  refcount bits     16",
-        "  safety            unsafe",
-        "                    qcow2.backing-file: names another file (backing file): base.raw",
+        "  format         qcow2 v3",
+        "  virtual size   1 MiB (1048576 bytes)",
+        f"  file size      {size}, {on_disk} on disk",
+        "  cluster size   64 KiB",
+        "  backing file   base.raw (raw)",
+        "  compat         1.1",
+        "  compression    zlib",
+        "  refcount bits  16",
+        "  safety         unsafe",
+        "                 qcow2.backing-file: names another file (backing file): base.raw",
     ]
+
+
+def test_verbose_text_has_every_field(overlay: Path, vmport: Vmport) -> None:
+    image = make(VARIANTS["vhdx-dynamic-content"], overlay.parent)
+    assert "file write guid" not in vmport("inspect", image).stdout
+    text = vmport("-v", "inspect", image).stdout
+    fields = json.loads(vmport("inspect", "--json", image).stdout)["format-specific"]["data"]
+    for key, value in fields.items():
+        assert value in ([], {}, None, False, "") or key.replace("-", " ") in text
+
+
+def test_a_long_list_is_cut_in_text_and_whole_in_json(tmp_path: Path, vmport: Vmport) -> None:
+    descriptor = tmp_path / "disk.vmdk"
+    extents = "".join(f'RW 4096 FLAT "disk-f{n:03}.vmdk" 0\n' for n in range(1, 301))
+    descriptor.write_text(
+        "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n"
+        f'createType="twoGbMaxExtentFlat"\n\n{extents}\nddb.adapterType = "ide"\n'
+    )
+    text = vmport("inspect", descriptor).stdout
+    assert "and 296 more; --json lists all" in text
+    assert "vmdk.extent: and 296 more like these" in text
+    assert len(text.splitlines()) < 25
+    assert len(json.loads(vmport("inspect", "--json", descriptor).stdout)["references"]) == 300
 
 
 def test_one_source_is_an_object_and_several_are_an_array(overlay: Path, vmport: Vmport) -> None:
@@ -98,7 +121,7 @@ def test_one_unreadable_source_does_not_hide_the_others(overlay: Path, vmport: V
     assert done.stderr.count("vmport: error: ") == 2
     text = vmport("inspect", *sources, check=False)
     assert text.returncode == 4
-    assert text.stdout.startswith(f"{overlay}\n  format            qcow2 v3\n")
+    assert text.stdout.startswith(f"{overlay}\n  format         qcow2 v3\n")
 
 
 @pytest.mark.parametrize("what", ["missing", "folder", "fifo", "device", "empty"])

@@ -32,7 +32,8 @@ something else. Each reason against it has a stable code, such as qcow2.backing-
 [bold]JSON[/bold]
 
 The names are those of `qemu-img info --output=json` where the idea is the same. One SOURCE gives \
-an object, several give an array in which "error" stands for what could not be read.
+an object, several give an array in which "error" stands for what could not be read. The JSON has \
+every field; the text has them all after `vmport -v inspect`.
 """
 
 
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _inspect(
+    context: typer.Context,
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE", help="Disk images.", show_default=False)
     ],
@@ -60,15 +62,17 @@ def _inspect(
     from vmport.render.errors import print_error
     from vmport.render.inspection import failure_fields, image_fields, print_inspections
     from vmport.render.json import print_json
+    from vmport.settings import Settings
     from vmport_formats.errors import VmportError
 
+    everything = Settings.of(context).verbose
     declared = None if format_name is None else _format_named(format_name)
     if len(sources) == 1:
         inspection = inspect_image(sources[0], declared)
         if as_json:
             print_json(image_fields(inspection))
         else:
-            print_inspections([inspection])
+            print_inspections([inspection], everything=everything)
         return
     inspections, documents, exit_code = [], [], 0
     for source in sources:
@@ -84,7 +88,7 @@ def _inspect(
     if as_json:
         print_json(documents)
     else:
-        print_inspections(inspections)
+        print_inspections(inspections, everything=everything)
     raise typer.Exit(exit_code)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vmport.render.errors import printable
+from vmport_formats.disk.model import DiskFormat
 from vmport_formats.units import format_size
 
 if TYPE_CHECKING:
@@ -105,69 +109,131 @@ def _beside(filename: str, name: str) -> str | None:
     return str(PurePath(filename).parent / name)
 
 
-def print_inspections(inspections: list[Inspection]) -> None:
-    """Print the text, colours only on a terminal and never under NO_COLOR."""
+def print_inspections(inspections: list[Inspection], *, everything: bool = False) -> None:
+    """Print the text, coloured only on a terminal and never under NO_COLOR.
+
+    `everything` shows all details of the format, as JSON does; without it those that people ask
+    for.
+    """
     from rich.console import Console
 
-    if sys.stdout.encoding.lower() != "utf-8" and hasattr(sys.stdout, "reconfigure"):
+    if sys.stdout.encoding.lower() != "utf-8" and isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     console = Console(highlight=False, markup=False, emoji=False)
     for number, inspection in enumerate(inspections):
         if number:
             console.print()
-        for line in _lines(inspection):
+        for line in _lines(inspection, everything=everything):
             console.print(line, soft_wrap=True)
 
 
-_INDENT = 2
-_COLUMN = 18
-_SHOWN_ALREADY = {"corrupt", "data-file", "encrypt"}
-"""Details that have a row of their own above."""
+_INDENT: Final = "  "
+_NARROWEST: Final = 14
+"""Characters for the labels; the longest one may widen it."""
+_SHOWN: Final = 4
+"""How many of a long list are shown: a VMDK can have hundreds of extents."""
+
+_DETAILS: Final[dict[DiskFormat, dict[str, str]]] = {
+    DiskFormat.RAW: {"partition-table": "partitions", "content": "content"},
+    DiskFormat.QCOW2: {
+        "compat": "compat",
+        "compression-type": "compression",
+        "refcount-bits": "refcount bits",
+        "lazy-refcounts": "lazy refcounts",
+        "extended-l2": "extended L2",
+        "data-file-raw": "data file is raw",
+        "bitmaps": "bitmaps",
+        "unknown-extensions": "unknown parts",
+    },
+    DiskFormat.VMDK: {
+        "ddb/ddb.adapterType": "adapter",
+        "ddb/ddb.virtualHWVersion": "hardware version",
+    },
+    DiskFormat.VHD: {"creator-application": "made by", "time-stamp": "made at"},
+    DiskFormat.VHDX: {"creator": "made by", "logical-sector-size": "sector size"},
+    DiskFormat.VDI: {"comment": "comment", "blocks-allocated": "blocks in use"},
+    DiskFormat.PARALLELS: {"format-extension": "extension"},
+    DiskFormat.DMG: {"image-variant": "holds a"},
+    DiskFormat.LUKS: {
+        "cipher": "cipher",
+        "hash-alg": "hash",
+        "active-slots": "keys in use",
+        "uuid": "UUID",
+    },
+}
+"""The details that the text shows, by their place among a format's details, and their labels."""
 
 
-def _lines(inspection: Inspection) -> Iterator[Text]:
+def _lines(inspection: Inspection, *, everything: bool) -> Iterator[Text]:
     from rich.text import Text
 
+    rows = list(_rows(inspection))
+    rows += _all_details(inspection.info) if everything else _usual_details(inspection.info)
+    verdict = inspection.verdict
+    width = max(_NARROWEST, *(len(label) + 2 for label, _ in rows))
     yield Text(printable(inspection.filename), style="bold")
-    for label, value in _rows(inspection):
-        line = Text(" " * _INDENT)
-        line.append(label.ljust(_COLUMN), style="dim")
+    for label, value in rows:
+        line = Text(_INDENT)
+        line.append(label.ljust(width), style="dim")
         line.append(printable(value))
         yield line
-    safe = inspection.verdict.safe
-    line = Text(" " * _INDENT)
-    line.append("safety".ljust(_COLUMN), style="dim")
-    line.append(str(inspection.verdict), style="bold green" if safe else "bold red")
+    line = Text(_INDENT)
+    line.append("safety".ljust(width), style="dim")
+    line.append(str(verdict), style="bold green" if verdict.safe else "bold red")
     yield line
-    for reason in inspection.verdict.reasons:
-        line = Text(" " * (_INDENT + _COLUMN))
-        line.append(reason.code, style="red")
-        line.append(f": {printable(reason.text)}")
+    for code, text in _reasons(verdict):
+        line = Text(_INDENT + " " * width)
+        line.append(code, style="red")
+        line.append(f": {printable(text)}")
         yield line
+
+
+def _reasons(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    """Code and text of each reason, the first few of each code."""
+    counts = Counter(reason.code for reason in verdict.reasons)
+    seen: Counter[str] = Counter()
+    for reason in verdict.reasons:
+        seen[reason.code] += 1
+        if seen[reason.code] <= _SHOWN:
+            yield reason.code, reason.text
+        elif seen[reason.code] == counts[reason.code]:
+            yield reason.code, f"and {counts[reason.code] - _SHOWN} more like these"
 
 
 def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
-    """Label and value of each line between the name and the verdict."""
+    """Label and value of each line between the name and the details."""
     info = inspection.info
     yield "format", _format_name(info)
     yield "virtual size", _size(info.virtual_size)
     yield "file size", f"{_size(info.file_size)}, {format_size(inspection.allocated)} on disk"
     if info.cluster_size is not None:
         yield "cluster size", format_size(info.cluster_size)
-    for reference in info.references:
-        declared = reference.declared_format
-        yield reference.kind.value, reference.name + (f" ({declared})" if declared else "")
+    kinds = dict.fromkeys(reference.kind for reference in info.references)
+    for kind in kinds:
+        names = [_named(reference) for reference in info.references if reference.kind is kind]
+        yield from _listed(kind.value, names)
     if info.encrypted:
         yield "encrypted", _encryption(info)
     if info.dirty:
-        yield "closed cleanly", "no: it is in use, or a program crashed while writing to it"
+        yield "closed", "not cleanly: it is in use, or a program crashed while writing to it"
     if info.corrupt:
         yield "corrupt", "yes: its own header says so"
-    for number, snapshot in enumerate(info.snapshots):
-        yield "" if number else "snapshots", _snapshot_text(snapshot)
-    for key, value in info.details.items():
-        if key not in _SHOWN_ALREADY:
-            yield from _detail_rows(key.replace("-", " "), value)
+    yield from _listed("snapshots", [_snapshot_text(item) for item in info.snapshots])
+
+
+def _listed(label: str, values: list[str]) -> Iterator[tuple[str, str]]:
+    """A row for each of the first values, under one label."""
+    # One more than fits is shown itself rather than counted.
+    shown = values if len(values) <= _SHOWN + 1 else values[:_SHOWN]
+    for number, value in enumerate(shown):
+        yield "" if number else label, value
+    if len(shown) < len(values):
+        yield "", f"and {len(values) - len(shown)} more; --json lists all"
+
+
+def _named(reference: Reference) -> str:
+    declared = reference.declared_format
+    return reference.name + (f" ({declared})" if declared else "")
 
 
 def _format_name(info: ImageInfo) -> str:
@@ -186,29 +252,46 @@ def _size(size: int) -> str:
 
 def _snapshot_text(snapshot: Snapshot) -> str:
     created = datetime.fromtimestamp(snapshot.created, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    memory = format_size(snapshot.vm_state_size) if snapshot.vm_state_size else "none"
-    return f"{snapshot.id}: {snapshot.name}, {created}, saved memory: {memory}"
+    text = f"{snapshot.id}: {snapshot.name}, {created}"
+    if snapshot.vm_state_size:
+        text += f", with {format_size(snapshot.vm_state_size)} of memory"
+    return text
+
+
+def _usual_details(info: ImageInfo) -> Iterator[tuple[str, str]]:
+    for place, label in _DETAILS.get(info.format, {}).items():
+        value: object = info.details
+        for key in place.split("/"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        yield from _detail_rows(label, value)
+
+
+def _all_details(info: ImageInfo) -> Iterator[tuple[str, str]]:
+    for key, value in info.details.items():
+        yield from _detail_rows(key.replace("-", " "), value)
 
 
 def _detail_rows(label: str, value: object) -> Iterator[tuple[str, str]]:
-    """One row for a plain value; one for each item of a list of objects."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        for number, item in enumerate(value):
-            yield "" if number else label, _detail_text(item)
-    elif value not in ([], {}, None, False):
+    """One row for a plain value; one for each item of a list of objects; none for nothing."""
+    if isinstance(value, (list, tuple)) and all(isinstance(item, Mapping) for item in value):
+        yield from _listed(label, [_detail_text(item) for item in value])
+    elif value not in _NOTHING:
         yield label, _detail_text(value)
+
+
+_NOTHING: Final[tuple[object, ...]] = ([], (), {}, None, False, "")
 
 
 def _detail_text(value: object) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
-        case dict():
+        case Mapping():
             return ", ".join(
                 f"{str(key).replace('-', ' ')} {_detail_text(item)}"
                 for key, item in value.items()
-                if item not in ([], {}, None)
+                if item not in _NOTHING
             )
-        case list():
+        case list() | tuple():
             return ", ".join(map(_detail_text, value))
-    return str(value)
+    return str(value).strip()
