@@ -109,6 +109,8 @@ class Property:
     element: etree._Element
     key: str | None
     """Qualified by class and instance as DSP0243 says: ``class.key.instance``."""
+    short: str | None
+    """The key alone, by which products let ``${key}`` refer to it too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,6 +223,10 @@ class Envelope:
         key = None if attribute is None else attribute_key(element, attribute, self.namespace)
         return self.document.position(element, key)
 
+    def owns(self, element: etree._Element) -> bool:
+        """Whether `element` is one of OVF's own; in 0.9 those may be in no namespace at all."""
+        return _is_own(element, self.namespace)
+
 
 def read_envelope(document: XmlDocument) -> Envelope:
     """The envelope in `document`.
@@ -310,6 +316,11 @@ def text_of(element: etree._Element) -> str:
     return (element.text or "").strip()
 
 
+def _is_own(element: etree._Element, namespace: str) -> bool:
+    found = split(element)[0]
+    return found == namespace or (not found and NAMESPACES.get(namespace) is OvfVersion.V0_9)
+
+
 def _elements(parent: etree._Element) -> Iterator[etree._Element]:
     """The child elements; no comments."""
     return parent.iterchildren(tag="*")
@@ -336,7 +347,7 @@ def _walk(root: etree._Element, namespace: str) -> Iterator[tuple[etree._Element
     """The virtual systems and collections, in document order."""
     for item in _elements(root):
         kind = kind_of(item)
-        if kind in (_SYSTEM, _COLLECTION) and split(item)[0] == namespace:
+        if kind in (_SYSTEM, _COLLECTION) and _is_own(item, namespace):
             yield item, kind
             if kind == _COLLECTION:
                 yield from _walk(item, namespace)
@@ -346,7 +357,7 @@ def _sections(root: etree._Element, namespace: str) -> Iterator[Section]:
     for parent, parent_kind in ((root, "Envelope"), *_walk(root, namespace)):
         for item in _elements(parent):
             kind = kind_of(item)
-            native = split(item)[0] == namespace
+            native = _is_own(item, namespace)
             if native and kind in (*_NO_SECTIONS, _SYSTEM, _COLLECTION):
                 continue
             required = _flag(item, "required", namespace, default=True)
@@ -399,7 +410,7 @@ def _properties(sections: tuple[Section, ...], namespace: str) -> Iterator[Prope
         for item in _named([section.element], ("Property",)):
             key = attribute(item, "key", namespace)
             full = None if key is None else ".".join(filter(None, (prefix, key, suffix)))
-            yield Property(item, full)
+            yield Property(item, full, key)
 
 
 # --- Systems ------------------------------------------------------------------------------------
