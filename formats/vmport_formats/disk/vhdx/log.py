@@ -99,6 +99,18 @@ class Replayed:
                 )
         return bytes(data)
 
+    def read_into(self, offset: int, target: memoryview) -> int:
+        """Fill `target` from `offset`; fewer bytes than it holds only at the end."""
+        data = self.read_at(offset, len(target))
+        target[: len(data)] = data
+        return len(data)
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """All of the range: where the log writes, holes of the file are none."""
+        end = min(offset + length, self.size)
+        if offset < end:
+            yield offset, end
+
 
 def read_log(source: ByteSource, header: Header) -> Log:
     """The active sequence of the log that `header` places, which lies within the file.

@@ -118,7 +118,8 @@ def read_metadata(source: ByteSource, region: Region) -> Metadata:
     parameters = items[FILE_PARAMETERS]
     block_size, flags = FILE_PARAMETERS_ITEM.unpack(parameters.data)
     _check_block_size(source, block_size, at=parameters.at)
-    known = ParameterFlag.HAS_PARENT | ParameterFlag.LEAVE_BLOCKS_ALLOCATED
+    # As a number: the complement of an enum has only the bits that it defines.
+    known = int(ParameterFlag.HAS_PARENT | ParameterFlag.LEAVE_BLOCKS_ALLOCATED)
     if flags & ~known:
         raise UnsupportedFeature(
             source.name,

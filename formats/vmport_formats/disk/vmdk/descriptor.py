@@ -29,7 +29,7 @@ from vmport_formats.units import MAX_SIZE, MIB, SECTOR, Bytes, Sectors, sectors_
 MAX_DESCRIPTOR: Final = 2 * MIB
 NO_PARENT: Final = 0xFFFF_FFFF
 """The parentCID of a disk without a parent."""
-_MAX_LINES: Final = 100_000
+_MAX_LINES: Final = 40_000
 _MAX_EXTENTS: Final = 1 << 14
 
 
@@ -176,6 +176,8 @@ _ENCODINGS: Final = {
     **{f"windows-{page}": f"cp{page}" for page in range(1250, 1259)},
 }
 
+# A line that is not blank, from its first character.
+_LINE: Final = re.compile(r"[^ \t\r\n][^\n]*")
 _KEY_LINE: Final = re.compile(r'([A-Za-z][\w.:-]*)[ \t]*=[ \t]*(?:"([^"]*)"|([^"]*))')
 _EXTENT_LINE: Final = re.compile(
     r"(RW|RDONLY|NOACCESS)[ \t]+(\d{1,20})[ \t]+(\w+)"
@@ -214,10 +216,13 @@ def parse_descriptor(data: bytes, *, path: str, where: str = "") -> Descriptor:
     raw = data.partition(b"\0")[0]
     text = raw.decode("latin-1")  # names are decoded once the encoding is known
     parser = _Parser(path, where)
-    for number, line in enumerate(text.split("\n"), 1):
-        stripped = line.strip(" \t\r")
-        if stripped and not stripped.startswith("#"):
-            parser.take(number, stripped)
+    number, counted = 1, 0
+    for match in _LINE.finditer(text):
+        if match[0].startswith("#"):
+            continue
+        number += text.count("\n", counted, match.start())
+        counted = match.start()
+        parser.take(number, match[0].rstrip(" \t\r"))
     return parser.descriptor(raw)
 
 

@@ -32,6 +32,7 @@ _CREATE_TYPES: Final = frozenset(
 )
 _EXTENT_TYPES: Final = frozenset({b"FLAT", b"SPARSE", b"VMFS", b"VMFSSPARSE", b"SESPARSE"})
 
+_LINE: Final = re.compile(rb"[^ \t\r\v\f\n][^\n]*")
 # The pattern of qemu's scan, without going back on what was taken, just as scanf does not.
 _SPACE: Final = rb"[ \t\n\r\v\f]"
 _EXTENT: Final = re.compile(
@@ -59,23 +60,18 @@ def qemu_extents(raw: bytes) -> tuple[QemuExtent, ...] | None:
     if _value(text, b"createType", _MAX_TYPE) not in _CREATE_TYPES:
         return None
     found = []
-    position, blank_lines = 0, 0
-    while position < len(text):
-        end = text.find(b"\n", position)
-        end = len(text) if end < 0 else end
-        line = text[position:end].lstrip(b" \t\r\v\f")
-        if not line:
-            blank_lines += 1
-        else:
-            if line.startswith(b"RW"):
-                match = _EXTENT.match(text, end - len(line))
-                extent = match and _extent(match)
-                if match is not None and extent is None:
-                    return None
-                if extent is not None and _is_read(extent):
-                    found.append(replace(extent, times=blank_lines + 1))
-            blank_lines = 0
-        position = end + 1
+    last = 0  # the end of the line before, that is its newline
+    for line in _LINE.finditer(text):
+        start, end = line.span()
+        match = _EXTENT.match(text, start)
+        extent = match and _extent(match)
+        if match is not None and extent is None:
+            return None
+        # A scan that begins at a blank line skips it, and finds what follows once more.
+        newlines = text.count(b"\n", last, start)
+        if extent is not None and _is_read(extent):
+            found.append(replace(extent, times=max(newlines, 1) if last else newlines + 1))
+        last = end
     return tuple(found)
 
 

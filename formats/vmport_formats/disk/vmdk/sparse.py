@@ -41,7 +41,8 @@ class Flag(IntFlag):
     MARKERS = 1 << 17
 
 
-_KNOWN_INCOMPATIBLE: Final = Flag.COMPRESSED_GRAINS | Flag.MARKERS
+# As a number: the complement of an enum has only the bits that it defines.
+_KNOWN_INCOMPATIBLE: Final = int(Flag.COMPRESSED_GRAINS | Flag.MARKERS)
 _INCOMPATIBLE: Final = 0xFFFF_0000
 
 
