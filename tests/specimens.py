@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.qemu_variants import VARIANTS, make
 from tests.samples import sample
 from vmport_formats.disk.model import DiskFormat
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _MADE = {
     "qcow": (DiskFormat.QCOW, "qcow-over-raw"),
@@ -43,8 +42,10 @@ def format_of(name: str) -> DiskFormat:
     return (_MADE | _SAMPLES)[name][0]
 
 
-def specimen(name: str, folder: Path) -> bytes:
-    """The content of the specimen called `name`, made in `folder` where it must be made."""
+@cache
+def specimen(name: str) -> bytes:
+    """The content of the specimen called `name`; made once where it must be made."""
     if name in _SAMPLES:
         return sample(_SAMPLES[name][1]).read_bytes()
-    return make(VARIANTS[_MADE[name][1]], folder).read_bytes()
+    with TemporaryDirectory() as folder:
+        return make(VARIANTS[_MADE[name][1]], Path(folder)).read_bytes()

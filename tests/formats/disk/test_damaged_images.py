@@ -48,10 +48,9 @@ class Image(MemorySource):
 
 
 @pytest.fixture(scope="module", params=specimens.NAMES)
-def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Image:
+def image(request: pytest.FixtureRequest) -> Image:
     name: str = request.param
-    content = specimens.specimen(name, tmp_path_factory.mktemp(name))
-    return Image(name, specimens.format_of(name), content)
+    return Image(name, specimens.format_of(name), specimens.specimen(name))
 
 
 def look(image: Image, declared: DiskFormat | None) -> ImageInfo | None:
@@ -150,11 +149,9 @@ def test_a_cut_file_is_refused_or_was_cut_behind_its_metadata(image: Image) -> N
 
 
 @pytest.mark.parametrize("name", ["qcow2", "qcow2-luks", "parallels", "cloop", "dmg"])
-def test_a_cut_file_is_told_by_its_missing_data(
-    name: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_cut_file_is_told_by_its_missing_data(name: str) -> None:
     """qemu reads what is missing as zeros and says nothing; these formats let us know better."""
-    data = specimens.specimen(name, tmp_path_factory.mktemp(name))
+    data = specimens.specimen(name)
     expected = InputError if name == "dmg" else TruncatedInput
     for part in (0.3, 0.6, 0.9):
         cut = MemorySource(data[: int(len(data) * part)])

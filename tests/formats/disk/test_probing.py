@@ -30,8 +30,6 @@ from vmport_formats.errors import CorruptInput, InputError, UnknownFormat, Unsaf
 from vmport_formats.source import MemorySource
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vmport_formats.disk.probe import FormatReader
 
 READERS: dict[DiskFormat, FormatReader] = {
@@ -67,8 +65,8 @@ def test_every_format_has_its_reader() -> None:
 @pytest.mark.needs("qemu-img")
 @pytest.mark.qemu_samples
 @pytest.mark.parametrize("name", specimens.NAMES)
-def test_content_alone_tells_the_format(name: str, tmp_path: Path) -> None:
-    data = specimens.specimen(name, tmp_path)
+def test_content_alone_tells_the_format(name: str) -> None:
+    data = specimens.specimen(name)
     assert detect(source(data)) is specimens.format_of(name)
 
 
@@ -83,8 +81,8 @@ def test_a_declared_format_that_is_not_there_is_an_error_not_a_guess(item: DiskF
 
 
 @pytest.mark.needs("qemu-img")
-def test_two_marks_are_one_too_many(tmp_path: Path) -> None:
-    image = specimens.specimen("qcow2", tmp_path)
+def test_two_marks_are_one_too_many() -> None:
+    image = specimens.specimen("qcow2")
     both = image + VHD_FOOTER
     with pytest.raises(UnsafeInput) as caught:
         probe(source(both))
@@ -94,8 +92,8 @@ def test_two_marks_are_one_too_many(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("qemu-img")
-def test_declared_raw_is_raw_whatever_it_holds(tmp_path: Path) -> None:
-    image = specimens.specimen("qcow2", tmp_path)
+def test_declared_raw_is_raw_whatever_it_holds() -> None:
+    image = specimens.specimen("qcow2")
     info = probe(source(image), declared=DiskFormat.RAW)
     assert info.format is DiskFormat.RAW
     assert info.virtual_size == -(-len(image) // 512) * 512
