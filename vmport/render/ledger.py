@@ -6,6 +6,7 @@ import shlex
 import sys
 import textwrap
 from collections import defaultdict
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport.render.errors import printable
@@ -20,7 +21,7 @@ WIDTH: Final = 100
 """Longest line of text, in characters, unless the terminal is narrower."""
 
 _LONGEST_VALUE: Final = 70
-_MOST_PARTS: Final = 6
+_MOST_PARTS: Final = 3
 
 
 # --- For programs -------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def _lines(
     for name in ("attention", Verdict.ADAPTED, Verdict.DROPPED, Verdict.DEFAULTED):
         yield from _section(name, sections[name], width)
     if conversions:
-        yield from _conversion_lines(conversions, width)
+        yield from _conversion_lines(conversions, destination)
     if verbose:
         for name in (Verdict.KEPT, "harmless"):
             yield from _section(name, sections[name], width)
@@ -202,7 +203,7 @@ def _grouped(entries: Sequence[Entry]) -> dict[_Reason, dict[_Item, list[Entry]]
         reason = _Reason(entry.impact, entry.verdict, entry.why, entry.effect, entry.action)
         item = _Item(entry.before, entry.after, entry.places)
         if entry.verdict is Verdict.DROPPED and entry.source is not None:
-            item = _Item(_parent(entry.source.path), None, ())
+            item = _Item(_device(entry.source.path), None, ())
         groups.setdefault(reason, {}).setdefault(item, []).append(entry)
     return groups
 
@@ -217,7 +218,7 @@ def _item_lines(item: _Item, members: Sequence[Entry], width: int) -> Iterator[_
     label = _label([leaf.path for leaf in leaves])
     if members[0].verdict is Verdict.DROPPED:
         shown = [_value(leaf.value) for leaf in leaves if leaf.value]
-        label += f": {', '.join(shown[:_MOST_PARTS])}" if shown else ""
+        label += f": {', '.join(shown)}" if 0 < len(shown) <= _MOST_PARTS else ""
     elif item.before is not None:
         label += f": {_value(item.before)} → {_value(item.after)}"
         label += f"  [{places}]" if places else ""
@@ -235,7 +236,7 @@ def _reason_lines(reason: _Reason, width: int) -> Iterator[_Line]:
         yield from _wrapped(f"do    {reason.action}", width, first=10, rest=16, style="green")
 
 
-def _conversion_lines(conversions: Sequence[DiskConversion], width: int) -> Iterator[_Line]:
+def _conversion_lines(conversions: Sequence[DiskConversion], destination: str) -> Iterator[_Line]:
     yield _Line("")
     yield _Line("Next: convert the disks", "bold")
     for conversion in conversions:
@@ -246,7 +247,7 @@ def _conversion_lines(conversions: Sequence[DiskConversion], width: int) -> Iter
             argv += ["--allow", folder]
         if conversion.subformat is not None:
             argv += ["-o", f"subformat={conversion.subformat}"]
-        argv += [conversion.source, conversion.target]
+        argv += [conversion.source, str(PurePath(destination).with_name(conversion.target))]
         yield _Line(f"  {printable(shlex.join(argv))}")
 
 
@@ -267,32 +268,25 @@ def _value(value: str | None) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
-def _parent(path: str) -> str:
-    """What a leaf lies in: for an attribute or text, the element; for a key, its first part."""
-    return path.rpartition("/")[0] or path
+def _device(path: str) -> str:
+    """The device that a leaf of XML belongs to (three levels down); of a key, its first part."""
+    return "/".join(path.split("/")[:4]) if path.startswith("/") else path.partition(".")[0]
 
 
 def _label(paths: Sequence[str]) -> str:
-    """Several paths in one word: what they share, then what differs."""
-    common = paths[0].split("/")
-    if len(paths) > 1:
-        steps = [path.split("/") for path in paths]
-        common = []
-        for level in zip(*steps, strict=False):
-            if len(set(level)) > 1:
-                break
-            common.append(level[0])
-        if len(common) == min(map(len, steps)):
-            common.pop()
-    rests = ["/".join(path.split("/")[len(common) :]) for path in paths]
-    shown = "/".join(common[2:]) if len(common) > 2 else ""
-    rests = [rest for rest in dict.fromkeys(rests) if rest]
-    if not rests:
-        return shown or paths[0]
-    listed = ", ".join(rests[:_MOST_PARTS])
-    if len(rests) > _MOST_PARTS:
-        listed += f", … ({len(rests)} in all)"
-    return f"{shown}/{{{listed}}}" if shown and len(rests) > 1 else f"{shown}/{listed}".strip("/")
+    """Several paths in a few words: what they lie in, then what differs."""
+    steps = [path.split("/") for path in paths]
+    common = [level[0] for level in zip(*steps, strict=False) if len(set(level)) == 1]
+    if len(paths) > 1 and len(common) == min(map(len, steps)):
+        common.pop()
+    inside = ["/".join(each[len(common) :]) for each in steps]
+    # The root element goes without saying.
+    where = "/".join(common[2:] if len(common) > 2 else common[1:])
+    if inside == [""]:
+        return where
+    if len(inside) > _MOST_PARTS:
+        return f"{where} ({len(inside)} values)"
+    return "/".join(part for part in (where, " ".join(inside)) if part)
 
 
 def print_refusal(ledger: Ledger, *, destination: str) -> None:

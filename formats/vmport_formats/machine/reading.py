@@ -62,8 +62,8 @@ class Recorder:
         """The finished `Reading`.
 
         `losses` explains what the model has no place for.  Its keys are paths without indices; a
-        key stands for all that lies below it, and ``//name`` for an element or ``@attribute``
-        anywhere.
+        key stands for all that lies below it, unless it ends in a slash, and ``//name`` for an
+        element or ``@attribute`` anywhere.
         """
         values = stated(model)
         taken: dict[str, tuple[ModelPath, ...]] = {}
@@ -213,8 +213,12 @@ def own_text(element: etree._Element) -> str:
 
 
 def xpath_keys(path: str) -> Iterator[str]:
-    """The keys under which a loss table may explain the leaf at `path`, the closest first."""
+    """The keys under which a loss table may explain the leaf at `path`, the closest first.
+
+    The first, with a slash at its end, is of the element itself and nothing in it.
+    """
     steps = [step.split("[", 1)[0] for step in path.split("/")]
+    yield "/".join(steps) + "/"
     while len(steps) > 1:
         yield "/".join(steps)
         yield f"//{steps[-1]}"

@@ -1,7 +1,8 @@
 """What libvirt's XML says that no machine model carries, and why that does or does not matter.
 
-Keys are paths without indices; one stands for all that lies below it, and ``//name`` for an element
-or attribute anywhere.  What is not here either, vmport does not know, and the ledger says so.
+Keys are paths without indices; one stands for all that lies below it (for the element alone, when
+it ends in a slash), and ``//name`` for an element or attribute anywhere.  What is not here either,
+vmport does not know, and the ledger says so.
 """
 
 from __future__ import annotations
@@ -11,14 +12,27 @@ from typing import Final
 from vmport_formats.machine.ledger import Impact, Loss
 
 SECRETS: Final = frozenset(
-    {"//@passwd", "/domain/launchSecurity/session", "/domain/launchSecurity/dhCert"}
+    {
+        "//@passwd",
+        "//cookie",
+        "/domain/launchSecurity/session",
+        "/domain/launchSecurity/dhCert",
+    }
 )
 """Leaves whose values the ledger does not repeat."""
 
 
 def _host(why: str) -> Loss:
     """Something about the old host, which the guest cannot tell."""
-    return Loss(why, "none", "", Impact.NONE)
+    return Loss(why, impact=Impact.NONE)
+
+
+def _parts(device: str, loss: Loss, *names: str) -> dict[str, Loss]:
+    """One reason for several parts of a device.
+
+    Only parts that are known are listed: what libvirt adds one day must not pass for harmless.
+    """
+    return {f"/domain/devices/{device}/{name}": loss for name in names}
 
 
 _ADDRESS: Final = Loss(
@@ -50,6 +64,12 @@ _AUTHENTICATION: Final = Loss(
     Impact.NONE,
 )
 
+_EMPTY: Final = _host("an empty element; it says nothing")
+_CONTAINER: Final = _host("is for containers only")
+_POWERPC: Final = _host("is for IBM's PowerPC machines only")
+_PORT: Final = _host("how the old host reaches the port")
+_PORT_PARTS: Final = ("source", "log", "protocol", "target/@state", "target/@address")
+
 LOSSES: Final = {
     # Anywhere
     "//alias": _RUNTIME,
@@ -57,7 +77,17 @@ LOSSES: Final = {
     "//@tty": _RUNTIME,
     "//seclabel": _LABEL,
     "//acpi": _QEMU_DRIVER,
+    "//privateData": _RUNTIME,
     # The machine
+    "/domain/": _EMPTY,
+    "/domain/clock/": _EMPTY,
+    "/domain/cpu/": _EMPTY,
+    "/domain/cpu/numa/": _EMPTY,
+    "/domain/devices/": _EMPTY,
+    "/domain/features/": _EMPTY,
+    "/domain/features/xen/": _EMPTY,
+    "/domain/os/": _EMPTY,
+    "/domain/pm/": _EMPTY,
     "/domain/@id": _RUNTIME,
     "/domain/hwuuid": Loss(
         "a second UUID, shown to the guest as that of the hardware", "it sees the first one"
@@ -145,6 +175,19 @@ LOSSES: Final = {
     "/domain/features/gic": _host("the interrupt controller of ARM boards"),
     "/domain/features/msrs": _host("what KVM does about unknown registers"),
     "/domain/features/async-teardown": _host("how the old host frees memory"),
+    "/domain/features/capabilities": _CONTAINER,
+    "/domain/features/tcg": _QEMU_DRIVER,
+    "/domain/features/vmcoreinfo": Loss(
+        "tells QEMU where the kernel keeps what a core dump needs",
+        "core dumps that the host takes of the guest say less",
+    ),
+    "/domain/features/ccf-assist": _POWERPC,
+    "/domain/features/cfpc": _POWERPC,
+    "/domain/features/hpt": _POWERPC,
+    "/domain/features/htm": _POWERPC,
+    "/domain/features/ibs": _POWERPC,
+    "/domain/features/nested-hv": _POWERPC,
+    "/domain/features/sbbc": _POWERPC,
     "/domain/features/ps2": Loss("switches the PS/2 ports", "the guest has them"),
     # Clock
     "/domain/clock/@adjustment": _host("libvirt's note of how far the guest has set its clock"),
@@ -156,7 +199,6 @@ LOSSES: Final = {
     # Devices of all kinds
     "/domain/devices/emulator": _host("the QEMU program of the old host"),
     "/domain/devices/audio": _host("where the old host plays the sound"),
-    "/domain/devices/controller": _QEMU_DRIVER,
     "/domain/devices/hub": _host("a USB hub; the new hypervisor makes ports as it needs them"),
     "/domain/devices/lease": _host("a lock of the old host's lock manager"),
     "/domain/devices/redirfilter": _host("which USB devices a viewer may hand in"),
@@ -251,42 +293,123 @@ LOSSES: Final = {
     ),
     "/domain/devices/interface/rom": _QEMU_DRIVER,
     "/domain/devices/interface/boot": _QEMU_DRIVER,
+    "/domain/devices/interface/bandwidth": _host("the old host's number for the shaped class"),
     "/domain/devices/interface/teaming": Loss(
         "pairs the card with a passed-through one",
         "both show up as cards of their own",
         "remove the bond in the guest, or pair them anew",
     ),
     "/domain/devices/interface/mtu": _QEMU_DRIVER,
+    "/domain/devices/disk/source/slices": Loss(
+        "the disk is a part of a larger file",
+        "the converted disk would hold the whole file",
+        "cut the part out first (qemu-img dd), and name the result",
+        Impact.MAJOR,
+    ),
+    "/domain/devices/disk/backenddomain": _host("which of Xen's domains serves the disk"),
+    "/domain/devices/interface/backenddomain": _host("which of Xen's domains serves the card"),
     # Screen, ports and helpers
-    "/domain/devices/graphics": _host("how the old host shows the screen"),
+    **_parts(
+        "controller",
+        _QEMU_DRIVER,
+        "@maxEventChannels",
+        "@maxGrantFrames",
+        "driver",
+        "model",
+        "target",
+        "pcihole64",
+        "master",
+    ),
+    **_parts(
+        "graphics",
+        _host("how the old host shows the screen"),
+        "@connected",
+        "@defaultMode",
+        "@display",
+        "@fullscreen",
+        "@multiUser",
+        "@p2p",
+        "@passwdValidTo",
+        "@powerControl",
+        "@replaceUser",
+        "@sharePolicy",
+        "@socket",
+        "@xauth",
+        "audio",
+        "channel",
+        "clipboard",
+        "filetransfer",
+        "gl",
+        "image",
+        "jpeg",
+        "listen",
+        "mouse",
+        "playback",
+        "streaming",
+        "zlib",
+    ),
+    **_parts(
+        "video",
+        _host("tunes QEMU's graphics card"),
+        "driver",
+        "model/@vram64",
+        "model/acceleration",
+        "model/resolution",
+    ),
+    **_parts("sound", _host("where the old host plays the sound"), "audio", "@multichannel"),
+    **_parts("sound", _host("tunes QEMU's sound card"), "driver", "@streams"),
+    **_parts("serial", _PORT, *_PORT_PARTS),
+    **_parts("parallel", _PORT, *_PORT_PARTS),
+    **_parts("console", _PORT, *_PORT_PARTS),
+    **_parts("channel", _PORT, *_PORT_PARTS),
+    **_parts("redirdev", _PORT, *_PORT_PARTS, "boot"),
+    **_parts("smartcard", _PORT, *_PORT_PARTS, "certificate", "database", "target"),
+    **_parts("input", _host("how the old host reads the input device"), "source", "@model"),
+    **_parts("input", _QEMU_DRIVER, "driver"),
+    **_parts("rng", _host("how the old host gathers randomness"), "backend", "rate", "driver"),
+    **_parts("memballoon", _QEMU_DRIVER, "driver", "stats"),
+    **_parts("tpm", _host("how the old host runs the TPM"), "backend"),
+    **_parts("iommu", _QEMU_DRIVER, "driver"),
+    **_parts("vsock", _QEMU_DRIVER, "driver"),
+    **_parts("memory", _MEMORY_BACKING, "@access", "@discard", "source", "target", "uuid"),
+    **_parts(
+        "hostdev",
+        _host("how the old host hands over its device"),
+        "@mode",
+        "@model",
+        "@display",
+        "@ramfb",
+        "@rawio",
+        "@sgio",
+        "boot",
+        "driver",
+        "ip",
+        "readonly",
+        "rom",
+        "route",
+        "shareable",
+        "source",
+        "teaming",
+    ),
+    **_parts(
+        "filesystem",
+        _host("how the old host shares the folder"),
+        "@dmode",
+        "@fmode",
+        "@model",
+        "@multidevs",
+        "binary",
+        "boot",
+        "driver",
+        "idmap",
+        "source",
+        "space_hard_limit",
+        "space_soft_limit",
+    ),
     "/domain/devices/graphics/@passwd": Loss(
         "the password of the old screen server; vmport copies no password",
         "the new hypervisor guards the screen by its own means",
         "",
         Impact.NONE,
     ),
-    "/domain/devices/video": _host("tunes QEMU's graphics card"),
-    "/domain/devices/sound": _host("tunes QEMU's sound card"),
-    "/domain/devices/serial": _host("how the old host reaches the port"),
-    "/domain/devices/parallel": _host("how the old host reaches the port"),
-    "/domain/devices/console": _host("how the old host reaches the console"),
-    "/domain/devices/channel": _host("how the old host reaches the channel"),
-    "/domain/devices/input": _host("how the old host reads the input device"),
-    "/domain/devices/rng": _host("how the old host gathers randomness"),
-    "/domain/devices/memballoon": _QEMU_DRIVER,
-    "/domain/devices/tpm": _host("how the old host runs the TPM"),
-    "/domain/devices/tpm/backend/encryption": Loss(
-        "names the secret that encrypts the TPM's state on the old host",
-        "none; the state does not move anyway",
-        "",
-        Impact.NONE,
-    ),
-    "/domain/devices/iommu": _QEMU_DRIVER,
-    "/domain/devices/vsock": _QEMU_DRIVER,
-    "/domain/devices/panic": _QEMU_DRIVER,
-    "/domain/devices/memory": _MEMORY_BACKING,
-    "/domain/devices/hostdev": _host("how the old host hands over its device"),
-    "/domain/devices/filesystem": _host("how the old host shares the folder"),
-    "/domain/devices/redirdev": _host("how the viewer's device reaches the old host"),
-    "/domain/devices/smartcard": _host("how the card reaches the old host"),
 }

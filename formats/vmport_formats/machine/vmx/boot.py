@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.machine.ledger import Impact
 from vmport_formats.machine.model import BootDevice, DiskDevice, FirmwareKind
+from vmport_formats.machine.vmware import MAX_NICS
 
 if TYPE_CHECKING:
     from vmport_formats.machine.model import Machine
     from vmport_formats.machine.vmware import DrivePlan
     from vmport_formats.machine.vmx.text import VmxLines
 
+_DISK: Final = "hdd"
 _CLASSES: Final = {
-    BootDevice.DISK: "hdd",
+    BootDevice.DISK: _DISK,
     BootDevice.CDROM: "cdrom",
     BootDevice.FLOPPY: "floppy",
+}
+_CLASS_OF_DRIVE: Final = {
+    DiskDevice.DISK: _DISK,
+    DiskDevice.CDROM: "cdrom",
+    DiskDevice.FLOPPY: "floppy",
 }
 
 _UEFI: Final = (
@@ -24,56 +31,84 @@ _UEFI: Final = (
 )
 
 
+class _Ranked(NamedTuple):
+    """A device with a place of its own in the boot order."""
+
+    order: int
+    token: str
+    """In ``bios.bootOrder``: a class of drives, or one network card."""
+    key: str
+    path: str
+
+
 def write_boot(vmx: VmxLines, machine: Machine, plan: DrivePlan) -> None:
     """The order of classes and of hard disks, and the delay."""
-    uefi = machine.firmware is not None and machine.firmware.kind is FirmwareKind.UEFI
     boot = machine.boot
-    ranked = _ranked_devices(machine, plan)
-    if boot is not None and boot.order:
-        device_classes: list[str] = []
-        for index, device in enumerate(boot.order):
-            if device is BootDevice.NETWORK:
-                device_classes.extend(f"ethernet{nic}" for nic in range(min(len(machine.nics), 10)))
-            elif device in _CLASSES:
-                device_classes.append(_CLASSES[device])
-            if device is not BootDevice.OTHER:
-                _account(vmx, "bios.bootOrder", f"boot.order[{index}]", uefi=uefi)
-        if device_classes:
-            vmx.line("bios.bootOrder", ",".join(dict.fromkeys(device_classes)))
-    elif ranked:
-        order = [device_class for _, device_class, _, _ in ranked]
-        vmx.line("bios.bootOrder", ",".join(dict.fromkeys(order)))
-        disks = [slot for _, device_class, slot, _ in ranked if device_class == "hdd"]
-        if disks:
-            vmx.line("bios.hddOrder", ",".join(disks))
-        for _, device_class, _, path in ranked:
-            _account(
-                vmx, "bios.hddOrder" if device_class == "hdd" else "bios.bootOrder", path, uefi=uefi
-            )
+    ranked = _ranked(machine, plan)
+    if ranked:
+        _write_order(vmx, [device.token for device in ranked])
+        for device in ranked:
+            _account(vmx, machine, device.path)
+    else:
+        tokens: list[str] = []
+        for index, device_class in enumerate(boot.order if boot is not None else ()):
+            meant = _tokens(machine, device_class)
+            if meant:
+                _account(vmx, machine, f"boot.order[{index}]")
+            tokens.extend(meant)
+        _write_order(vmx, tokens)
+    _write_disk_order(vmx, machine, plan, ranked)
     if boot is not None and boot.delay_ms is not None:
         vmx.kept("bios.bootDelay", boot.delay_ms, "boot.delay_ms")
 
 
-def _ranked_devices(machine: Machine, plan: DrivePlan) -> list[tuple[int, str, str, str]]:
-    """Devices with a place in the order: the place, the class, the slot, the model path."""
-    found: list[tuple[int, str, str, str]] = []
+def _write_order(vmx: VmxLines, tokens: list[str]) -> None:
+    if tokens:
+        vmx.line("bios.bootOrder", ",".join(dict.fromkeys(tokens)))
+
+
+def _write_disk_order(
+    vmx: VmxLines, machine: Machine, plan: DrivePlan, ranked: list[_Ranked]
+) -> None:
+    """Which hard disk is tried first; VMware would ask the controllers in an order of its own."""
+    stated = [device.key for device in ranked if device.token == _DISK]
+    if stated:
+        vmx.line("bios.hddOrder", ",".join(stated))
+        return
+    disks = {drive.index: drive.slot for drive in plan.drives if drive.device is DiskDevice.DISK}
+    if len({(slot.kind, slot.controller) for slot in disks.values()}) > 1:
+        vmx.defaulted(
+            "bios.hddOrder",
+            str(disks[min(disks)]),
+            "with several controllers, VMware may try another disk than the first",
+        )
+
+
+def _ranked(machine: Machine, plan: DrivePlan) -> list[_Ranked]:
+    found: list[_Ranked] = []
     for drive in plan.drives:
         order = machine.disks[drive.index].boot_order
-        if order is None:
-            continue
-        device_class = {DiskDevice.CDROM: "cdrom", DiskDevice.FLOPPY: "floppy"}.get(
-            drive.device, "hdd"
-        )
-        found.append((order, device_class, str(drive.slot), f"disks[{drive.index}].boot_order"))
-    for index, nic in enumerate(machine.nics[:10]):
+        if order is not None:
+            token = _CLASS_OF_DRIVE[drive.device]
+            path = f"disks[{drive.index}].boot_order"
+            found.append(_Ranked(order, token, str(drive.slot), path))
+    for index, nic in enumerate(machine.nics[:MAX_NICS]):
         if nic.boot_order is not None:
             key = f"ethernet{index}"
-            found.append((nic.boot_order, key, key, f"nics[{index}].boot_order"))
+            found.append(_Ranked(nic.boot_order, key, key, f"nics[{index}].boot_order"))
     return sorted(found)
 
 
-def _account(vmx: VmxLines, key: str, path: str, *, uefi: bool) -> None:
-    if uefi:
-        vmx.books.adapted(path, place=key, after="a hint", why=_UEFI, impact=Impact.NONE)
+def _tokens(machine: Machine, device_class: BootDevice) -> list[str]:
+    if device_class is BootDevice.NETWORK:
+        return [f"ethernet{index}" for index in range(min(len(machine.nics), MAX_NICS))]
+    return [_CLASSES[device_class]] if device_class in _CLASSES else []
+
+
+def _account(vmx: VmxLines, machine: Machine, path: str) -> None:
+    place = "bios.bootOrder"
+    firmware = machine.firmware
+    if firmware is not None and firmware.kind is FirmwareKind.UEFI:
+        vmx.books.adapted(path, place=place, after="a hint", why=_UEFI, impact=Impact.NONE)
     else:
-        vmx.books.kept(path, place=key)
+        vmx.books.kept(path, place=place)

@@ -94,26 +94,26 @@ def _write_controllers(vmx: VmxLines, plan: DrivePlan) -> None:
         key = f"{controller.kind}{controller.number}"
         chip = None if controller.model is None else _SCSI_DEVICES[controller.model]
         if controller.origin is None:
-            vmx.defaulted(f"{key}.present", True, "the drives on it need the controller")
-        else:
-            path = f"controllers[{controller.origin}]"
-            vmx.kept(f"{key}.present", True, f"{path}.kind", f"{path}.index")
+            vmx.line(f"{key}.present", True)
+            suffix, value = ("present", True) if chip is None else ("virtualDev", chip)
+            vmx.defaulted(f"{key}.{suffix}", value, "the drives on it need a controller")
+            continue
+        path = f"controllers[{controller.origin}]"
+        vmx.kept(f"{key}.present", True, f"{path}.kind", f"{path}.index")
         if chip is None:
             continue
-        if controller.origin is None:
-            vmx.defaulted(f"{key}.virtualDev", chip, "guests have a driver for it")
-        elif (change := controller.changed) is not None:
+        if (change := controller.changed) is not None:
             vmx.adapted(
                 f"{key}.virtualDev",
                 chip,
-                f"controllers[{controller.origin}].model",
+                f"{path}.model",
                 why=change.why,
                 effect=change.effect,
                 action=change.action,
                 impact=change.impact,
             )
         else:
-            vmx.kept(f"{key}.virtualDev", chip, f"controllers[{controller.origin}].model")
+            vmx.kept(f"{key}.virtualDev", chip, f"{path}.model")
 
 
 def _account_for_place(vmx: VmxLines, disk: Disk, drive: PlacedDrive) -> None:
@@ -124,7 +124,7 @@ def _account_for_place(vmx: VmxLines, disk: Disk, drive: PlacedDrive) -> None:
     if drive.moved is not None:
         vmx.books.adapted(
             *paths,
-            place=f"{key}.present",
+            place=key,
             before=_called(disk),
             after=key,
             why=drive.moved.why,
@@ -135,7 +135,7 @@ def _account_for_place(vmx: VmxLines, disk: Disk, drive: PlacedDrive) -> None:
     elif drive.readdressed:
         vmx.books.adapted(
             *paths,
-            place=f"{key}.present",
+            place=key,
             before=_called(disk),
             after=key,
             why=drive.readdressed,
@@ -143,7 +143,7 @@ def _account_for_place(vmx: VmxLines, disk: Disk, drive: PlacedDrive) -> None:
             impact=Impact.MINOR,
         )
     else:
-        vmx.books.kept(*paths, place=f"{key}.present", after=key)
+        vmx.books.kept(*paths, place=key, after=key)
 
 
 def _called(disk: Disk) -> str:
@@ -196,7 +196,7 @@ def _write_disk(
         *stated,
         before=f"{content} ({source.format or 'format not stated'})",
         why="VMware reads VMDK disks only; the new one is looked for beside the VMX file",
-        action="convert the disk",
+        action="convert the disk; on ESXi, clone the result into the datastore with vmkfstools -i",
     )
     backing = tuple(item.path for item in disk.backing if item.path is not None)
     return [DiskConversion(content, source.format, file_name, _VMDK, backing)]

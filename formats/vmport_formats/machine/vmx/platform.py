@@ -10,6 +10,9 @@ from vmport_formats.machine.ledger import Impact, Loss
 from vmport_formats.machine.model import (
     ClockBase,
     FirmwareKind,
+    InputBus,
+    InputKind,
+    PowerAction,
     TpmModel,
     Virtualization,
 )
@@ -27,6 +30,11 @@ _DEFAULT_MEMORY: Final = 1024  # MiB
 
 _CORES_PER_SOCKET: Final = ((20, 256), (9, 64), (8, 32), (7, 8))
 """Most cores a socket, by the lowest virtual hardware version."""
+
+_ALWAYS: Final = "(every VMware machine)"
+_PS2: Final = (InputKind.MOUSE, InputKind.KEYBOARD)
+
+_NO_FIRMWARE: Final = "BIOS (no line: libvirt and virt-v2v do not understand one)"
 
 _VIRTUALIZATION_FLAGS: Final = frozenset({"vmx", "svm"})
 
@@ -116,16 +124,18 @@ def write_firmware(vmx: VmxLines, machine: Machine) -> None:
     if kind is FirmwareKind.UEFI:
         vmx.kept("firmware", "efi", "firmware.kind")
     elif kind is FirmwareKind.BIOS:
-        vmx.kept("firmware", "bios", "firmware.kind")
+        vmx.books.kept("firmware.kind", place="firmware", after=_NO_FIRMWARE)
     elif kind is None:
-        vmx.defaulted(
-            "firmware", "bios", "the source names no firmware; PC hypervisors then start a BIOS"
+        vmx.books.defaulted(
+            place="firmware",
+            after=_NO_FIRMWARE,
+            why="the source names no firmware; PC hypervisors then start a BIOS",
         )
     else:
-        vmx.adapted(
-            "firmware",
-            "bios",
+        vmx.books.adapted(
             "firmware.kind",
+            place="firmware",
+            after=_NO_FIRMWARE,
             why="VMware starts machines by BIOS or UEFI only"
             if kind is FirmwareKind.DIRECT_KERNEL
             else "vmport cannot tell what this firmware is",
@@ -181,6 +191,29 @@ def _write_tpm(vmx: VmxLines, machine: Machine) -> None:
 
 
 # --- Processor and memory -----------------------------------------------------------------------
+
+
+def account_for_constants(vmx: VmxLines, machine: Machine) -> None:
+    """What every VMware machine has or does needs no line."""
+    features, power = machine.features, machine.power
+    for name in ("acpi", "apic", "pae"):
+        if features is not None and getattr(features, name):
+            vmx.books.kept(f"features.{name}", place=_ALWAYS)
+    if power is not None and power.on_power_off is PowerAction.DESTROY:
+        vmx.books.kept("power.on_power_off", place=_ALWAYS)
+    if power is not None and power.on_reboot is PowerAction.RESTART:
+        vmx.books.kept("power.on_reboot", place=_ALWAYS)
+    if power is not None and power.on_crash is PowerAction.DESTROY:
+        vmx.dropped(
+            "power.on_crash",
+            loss=Loss(
+                "VMware leaves a guest that crashed as it is; vSphere HA can watch it",
+                impact=Impact.NONE,
+            ),
+        )
+    for index, device in enumerate(machine.inputs):
+        if device.bus in (None, InputBus.PS2) and device.kind in _PS2:
+            vmx.books.kept(f"inputs[{index}]", place=_ALWAYS)
 
 
 def write_cpu(vmx: VmxLines, machine: Machine, *, hardware: int) -> None:
@@ -243,14 +276,19 @@ def _write_topology(vmx: VmxLines, machine: Machine, at_start: int, hardware: in
         "cpuid.coresPerSocket",
         cores,
         *paths,
-        before=" × ".join(f"{getattr(cpu, level)} {level}" for level in stated),
+        before=" × ".join(_counted(getattr(cpu, level), level) for level in stated),
         why="VMware has sockets and cores only"
         if cores == wanted
         else f"VMware allows {limit} cores a socket, and only full sockets",
-        effect=f"the guest sees {at_start // cores} × {cores} cores; software that is licensed by "
-        "the socket or the core may count differently",
+        effect=f"the guest sees {_counted(at_start // cores, 'sockets')} × "
+        f"{_counted(cores, 'cores')}; software that is licensed by the socket or the core may "
+        "count differently",
         impact=Impact.MINOR,
     )
+
+
+def _counted(number: int, level: str) -> str:
+    return f"{number} {level.removesuffix('s') if number == 1 else level}"
 
 
 def _write_numa(vmx: VmxLines, machine: Machine) -> None:

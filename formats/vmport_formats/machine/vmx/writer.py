@@ -20,6 +20,7 @@ from vmport_formats.machine.vmx.cards import (
 )
 from vmport_formats.machine.vmx.drives import write_drives
 from vmport_formats.machine.vmx.platform import (
+    account_for_constants,
     write_board,
     write_cpu,
     write_firmware,
@@ -73,6 +74,7 @@ _LOSSES: Final = {
     "disks[*].read_only": Loss(
         "VMware has no write-protected disks", "the guest can write to the disk"
     ),
+    "disks[*].discard": Loss("VMware's thin disks take space back as they can", impact=Impact.NONE),
     "disks[*].rotation_rate": Loss(
         "VMware tells guests solid state or not, no speed", impact=Impact.NONE
     ),
@@ -124,6 +126,7 @@ def write_vmx(machine: Machine, *, name: str, hardware: int | None = None) -> Wr
     write_usb(vmx, machine)
     write_sound(vmx, machine)
     write_screen(vmx, machine)
+    account_for_constants(vmx, machine)
     return vmx.books.close(vmx.text(), losses=_LOSSES, conversions=conversions)
 
 
