@@ -146,10 +146,10 @@ def test_what_is_no_image_file_is_refused_at_once(
 
 
 def test_a_cut_image_of_each_format_is_refused(tmp_path: Path, vmport: Vmport) -> None:
-    """But those whose mark is at the end, or that are shorter than that as a whole."""
+    """But those whose mark is at the end, or whose metadata is shorter than that as a whole."""
     codes = []
     for name in specimens.NAMES:
-        if name not in {"vhd-fixed", "dmg", "vmdk-descriptor"}:
+        if name not in {"vhd-fixed", "dmg", "vmdk-descriptor", "qcow"}:
             (tmp_path / name).write_bytes(specimens.specimen(name)[:520])
             codes.append((name, specimens.format_of(name).code))
     done = vmport("inspect", *(tmp_path / name for name, _ in codes), check=False)
