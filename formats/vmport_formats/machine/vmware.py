@@ -7,7 +7,6 @@ chip that VMware has is kept; for any other the guest gets the one whose driver 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -184,9 +183,9 @@ class DrivePlan:
     """Where all drives go."""
 
     controllers: tuple[PlacedController, ...]
-    """Those that hold a drive, and those of the source that VMware has too; by kind and number."""
+    """Those that hold a drive, and those of the source that VMware has too; in order."""
     drives: tuple[PlacedDrive, ...]
-    """By controller and unit, as numbers; kinds in the order of their first drive."""
+    """By controller and unit, as numbers; the kind of the boot disk's controller comes first."""
     left_out: Mapping[int, Loss]
     """By index into the machine's disks: those that VMware has no place for."""
 
@@ -199,7 +198,8 @@ def plan_drives(machine: Machine) -> DrivePlan:
     guest is a Windows from before SATA drivers (or the virtual hardware is).
     """
     planner = _Planner(machine, hardware_version(machine), guest_system(machine))
-    found = (planner.wish(index, disk) for index, disk in enumerate(machine.disks))
+    order = _source_order(machine)
+    found = (planner.wish(index, machine.disks[index]) for index in order)
     wishes = [wish for wish in found if wish is not None]
     for wish in wishes:
         if wish.exact is not None:
@@ -207,7 +207,31 @@ def plan_drives(machine: Machine) -> DrivePlan:
     for wish in wishes:
         if wish.index not in planner.placed:
             planner.settle(wish)
-    return planner.finish()
+    return planner.finish(order)
+
+
+def _source_order(machine: Machine) -> list[int]:
+    """Indices of the disks in the order in which the guest found them: by place, as numbers.
+
+    The order of a descriptor means nothing; buses count in the order of their first disk.
+    """
+    buses = list(dict.fromkeys(disk.bus for disk in machine.disks))
+
+    def place(index: int) -> tuple[object, ...]:
+        disk = machine.disks[index]
+        target = disk.target or ""
+        return (
+            buses.index(disk.bus),
+            disk.controller or 0,
+            disk.channel or 0,
+            disk.scsi_target or 0,
+            disk.unit or 0,
+            disk.pci or "",
+            len(target),
+            target,
+        )
+
+    return sorted(range(len(machine.disks)), key=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,7 +498,8 @@ class _Planner:
         sas = SCSI_HARDWARE[ControllerModel.LSISAS1068] <= self.hardware
         return ControllerModel.LSISAS1068 if sas else ControllerModel.LSILOGIC
 
-    def finish(self) -> DrivePlan:
+    def finish(self, order: list[int]) -> DrivePlan:
+        kinds = self._kinds(order)
         used = {(slot.kind, slot.controller) for slot in self.taken}
         kept = {
             (kind, number)
@@ -489,19 +514,26 @@ class _Planner:
                 self.origins.get((kind, number)),
                 self.changed.get(number) if kind is ControllerKind.SCSI else None,
             )
-            for kind, number in sorted(
-                used | kept, key=lambda key: (list(ROOM).index(key[0]), key[1])
-            )
+            for kind, number in sorted(used | kept, key=lambda key: (kinds.index(key[0]), key[1]))
             if kind is not ControllerKind.FLOPPY
         ]
-        first: dict[ControllerKind, int] = defaultdict(lambda: len(self.placed))
-        for index in sorted(self.placed):
-            first.setdefault(self.placed[index].slot.kind, index)
         drives = sorted(
             self.placed.values(),
-            key=lambda drive: (first[drive.slot.kind], drive.slot.controller, drive.slot.unit),
+            key=lambda drive: (kinds.index(drive.slot.kind), *drive.slot[1:]),
         )
         return DrivePlan(tuple(controllers), tuple(drives), dict(self.left_out))
+
+    def _kinds(self, order: list[int]) -> list[ControllerKind]:
+        """The kinds of controllers, that of the boot disk first, then by their first disk."""
+
+        def rank(index: int) -> tuple[bool, int, int]:
+            disk = self.machine.disks[index]
+            hard = self.placed[index].device is DiskDevice.DISK
+            unranked = len(order) + max((d.boot_order or 0 for d in self.machine.disks), default=0)
+            return not hard, disk.boot_order or unranked, order.index(index)
+
+        found = [self.placed[index].slot.kind for index in sorted(self.placed, key=rank)]
+        return list(dict.fromkeys((*found, *ROOM)))
 
 
 # --- Cards --------------------------------------------------------------------------------------
