@@ -20,7 +20,10 @@ from vmport_formats.machine.model import (
     DiskBus,
     DiskDevice,
     DiskSourceKind,
+    InputBus,
+    InputKind,
     NicModel,
+    PowerAction,
     SoundModel,
 )
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from vmport_formats.machine.guest_os import System
+    from vmport_formats.machine.ledger import Books
     from vmport_formats.machine.model import Disk, Machine, Nic, Sound
 
 DEFAULT_HARDWARE: Final = 19
@@ -116,6 +120,31 @@ def guest_system(machine: Machine) -> System | None:
     """The operating system that the machine states; None when that is not known."""
     found = guest_os.identify(machine.guest_os, bits=width(machine))
     return None if found is None else found.id
+
+
+ALWAYS: Final = "(every VMware machine)"
+"""Where a value is in the target, when the target needs no words for it."""
+
+
+def account_for_implied(machine: Machine, books: Books) -> None:
+    """Enter the values of `machine` that are so on every VMware machine, without a word."""
+    features, power = machine.features, machine.power
+    for name in ("acpi", "apic", "pae"):
+        if features is not None and getattr(features, name):
+            books.kept(f"features.{name}", place=ALWAYS)
+    if power is not None and power.on_power_off is PowerAction.DESTROY:
+        books.kept("power.on_power_off", place=ALWAYS)
+    if power is not None and power.on_reboot is PowerAction.RESTART:
+        books.kept("power.on_reboot", place=ALWAYS)
+    if power is not None and power.on_crash is PowerAction.DESTROY:
+        why = "VMware leaves a guest that crashed as it is; vSphere HA can watch it"
+        books.dropped("power.on_crash", loss=Loss(why, impact=Impact.NONE))
+    for index, device in enumerate(machine.inputs):
+        if device.bus in (None, InputBus.PS2) and device.kind in _PS2:
+            books.kept(f"inputs[{index}]", place=ALWAYS)
+
+
+_PS2: Final = (InputKind.MOUSE, InputKind.KEYBOARD)
 
 
 # --- Drives -------------------------------------------------------------------------------------

@@ -44,7 +44,11 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
         "a domain controller notices that it was copied, as it should",
     ),
     "accelerator": _none("VMware runs the guest in its own way"),
-    "virtualization": _none("VMware shows the guest hardware, as nearly every hypervisor does"),
+    "virtualization": _major(
+        "VMware shows every guest a whole PC; this one was made for Xen's own interface",
+        "a kernel that runs only on that interface does not start",
+        "install a standard kernel and boot loader in the guest",
+    ),
     "chipset": _minor(
         "VMware emulates one board of its own (Intel 440BX)",
         "the guest sees other system devices; Windows may ask to be activated again",
@@ -59,6 +63,7 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
     "firmware.loader": _none(_OWN + " firmware"),
     "firmware.loader_type": _none(_OWN + " firmware"),
     "firmware.loader_read_only": _none(_OWN + " firmware"),
+    "firmware.secure_boot_capable": _none("VMware's UEFI can always boot securely"),
     "firmware.enrolled_keys": _none("VMware's UEFI always has Microsoft's keys"),
     "firmware.nvram": _major(
         "VMware's NVRAM has another format; its boot entries do not carry over",
@@ -164,6 +169,17 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
         "if they all write to it, data is lost",
         "set up sharing on the new host",
     ),
+    "disks[*].transient": _minor(
+        "the new descriptor has no word for a disk that forgets",
+        "changes outlive a power-off",
+        "set the disk's mode to independent-nonpersistent on the new host",
+    ),
+    "disks[*].independent": _minor(
+        "the new descriptor has no word for it",
+        "snapshots include this disk",
+        "set the disk's mode to independent on the new host",
+    ),
+    "disks[*].connected": _none("a hard disk is always connected"),
     "disks[*].tray_open": _none("the tray starts closed"),
     "disks[*].serial": _minor(
         "VMware makes up the serial numbers of disks",

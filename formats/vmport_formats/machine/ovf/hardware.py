@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vmport_formats.machine.ledger import Books
-    from vmport_formats.machine.model import Machine, SmbiosValue
+    from vmport_formats.machine.model import Firmware, Machine, SmbiosValue
     from vmport_formats.machine.vmware import DrivePlan
 
 MEMORY_STEP: Final = 4
@@ -56,6 +56,7 @@ def describe_hardware(
     _features(machine, books, hardware)
     _numa(machine, books, hardware)
     _identity(machine, books, hardware)
+    vmware.account_for_implied(machine, books)
     return hardware
 
 
@@ -251,31 +252,53 @@ def _firmware(machine: Machine, books: Books, hardware: Hardware) -> None:
             action="install one in the guest",
             impact=Impact.MAJOR,
         )
-    secure = None if firmware is None else firmware.secure_boot
-    if secure is not None:
-        place = "Config bootOptions.efiSecureBootEnabled"
-        if uefi:
-            hardware.configs["bootOptions.efiSecureBootEnabled"] = str(secure).lower()
-            books.kept("firmware.secure_boot", place=place, after=str(secure).lower())
-        elif secure:
-            loss = Loss(
-                "secure boot needs UEFI", "the guest starts without it", impact=Impact.MAJOR
-            )
-            books.dropped("firmware.secure_boot", loss=loss)
-        else:
-            books.kept("firmware.secure_boot", place="Config firmware", after="bios has none")
+    if firmware is not None:
+        _secure_boot(firmware, books, hardware, uefi=uefi)
     if firmware is not None and firmware.enrolled_keys is False:
         books.dropped(
             "firmware.enrolled_keys",
             loss=Loss(
                 "VMware's UEFI always has Microsoft's keys",
                 "secure boot, if it is on, starts what they signed and nothing else",
-                impact=Impact.MINOR if secure else Impact.NONE,
+                impact=Impact.MINOR if firmware.secure_boot else Impact.NONE,
             ),
         )
     if machine.boot is not None and machine.boot.delay_ms is not None:
         hardware.configs["bootOptions.bootDelay"] = str(machine.boot.delay_ms)
         books.kept("boot.delay_ms", place="Config bootOptions.bootDelay")
+
+
+def _secure_boot(firmware: Firmware, books: Books, hardware: Hardware, *, uefi: bool) -> None:
+    stated, capable = firmware.secure_boot, firmware.secure_boot_capable
+    paths = ("firmware.secure_boot", "firmware.secure_boot_capable")
+    key = "bootOptions.efiSecureBootEnabled"
+    if not uefi:
+        if stated:
+            why = "secure boot needs UEFI"
+            loss = Loss(why, "the guest starts without it", impact=Impact.MAJOR)
+            books.dropped("firmware.secure_boot", loss=loss)
+        elif stated is not None:
+            books.kept("firmware.secure_boot", place="Config firmware", after="bios has none")
+        return
+    if stated is not None:
+        hardware.configs[key] = str(stated).lower()
+        books.kept(*paths, place=f"Config {key}", after=hardware.configs[key])
+    elif capable is not None:
+        hardware.configs[key] = "false"
+        if not capable:
+            books.kept(*paths, place=f"Config {key}", after="false")
+            return
+        books.adapted(
+            "firmware.secure_boot_capable",
+            place=f"Config {key}",
+            before="possible",
+            after="false",
+            why="the source says that the firmware can do secure boot; whether it does is in the "
+            "NVRAM, which does not move",
+            effect="the guest starts without secure boot",
+            action=f"if it was on (mokutil --sb-state, or msinfo32), set {key} to true",
+            impact=Impact.MINOR,
+        )
 
 
 def _tpm(machine: Machine, books: Books, hardware: Hardware) -> None:
@@ -381,7 +404,16 @@ def _features(machine: Machine, books: Books, hardware: Hardware) -> None:
 def _identity(machine: Machine, books: Books, hardware: Hardware) -> None:
     if machine.uuid is not None:
         hardware.configs["uuid"] = str(machine.uuid)
-        books.kept("uuid", place="Config uuid", after=str(machine.uuid))
+        books.adapted(
+            "uuid",
+            place="Config uuid",
+            after=str(machine.uuid),
+            why="an importer may give the machine a UUID of its own, and VMware's SMBIOS shows the "
+            "first three groups with their bytes reversed",
+            effect="a licence or an agent that is bound to it may not know the machine again",
+            action="compare `dmidecode -s system-uuid` before and after the move",
+            impact=Impact.MINOR,
+        )
     if machine.smbios_mode == "host":
         hardware.extra["SMBIOS.reflectHost"] = "TRUE"
         books.adapted(

@@ -14,7 +14,7 @@ from vmport_formats.machine import guest_os, vmware
 from vmport_formats.machine.guest_os import Fit
 from vmport_formats.machine.guest_os_table import CIM_NAMES, Family
 from vmport_formats.machine.ledger import Books, Impact, Loss
-from vmport_formats.machine.model import Architecture, ClockBase
+from vmport_formats.machine.model import Architecture, ClockBase, Virtualization
 from vmport_formats.machine.ovf import vocabulary
 from vmport_formats.machine.ovf.boot import plan_boot
 from vmport_formats.machine.ovf.envelope import VBOX, VMW
@@ -242,6 +242,8 @@ def _hardware_section(
     else:
         why = f"there is no virtual hardware {machine.hardware_version}"
         books.adapted("hardware_version", place=place, after=family, why=why)
+    if machine.virtualization is Virtualization.FULL:
+        books.kept("virtualization", place=vmware.ALWAYS)
     books.adapted(
         "architecture",
         place="OperatingSystemSection",

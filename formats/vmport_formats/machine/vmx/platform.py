@@ -10,9 +10,6 @@ from vmport_formats.machine.ledger import Impact, Loss
 from vmport_formats.machine.model import (
     ClockBase,
     FirmwareKind,
-    InputBus,
-    InputKind,
-    PowerAction,
     TpmModel,
     Virtualization,
 )
@@ -31,8 +28,6 @@ _DEFAULT_MEMORY: Final = 1024  # MiB
 _CORES_PER_SOCKET: Final = ((20, 256), (9, 64), (8, 32), (7, 8))
 """Most cores a socket, by the lowest virtual hardware version."""
 
-_ALWAYS: Final = "(every VMware machine)"
-_PS2: Final = (InputKind.MOUSE, InputKind.KEYBOARD)
 
 _NO_FIRMWARE: Final = "BIOS (no line: libvirt and virt-v2v do not understand one)"
 
@@ -191,29 +186,6 @@ def _write_tpm(vmx: VmxLines, machine: Machine) -> None:
 
 
 # --- Processor and memory -----------------------------------------------------------------------
-
-
-def account_for_constants(vmx: VmxLines, machine: Machine) -> None:
-    """What every VMware machine has or does needs no line."""
-    features, power = machine.features, machine.power
-    for name in ("acpi", "apic", "pae"):
-        if features is not None and getattr(features, name):
-            vmx.books.kept(f"features.{name}", place=_ALWAYS)
-    if power is not None and power.on_power_off is PowerAction.DESTROY:
-        vmx.books.kept("power.on_power_off", place=_ALWAYS)
-    if power is not None and power.on_reboot is PowerAction.RESTART:
-        vmx.books.kept("power.on_reboot", place=_ALWAYS)
-    if power is not None and power.on_crash is PowerAction.DESTROY:
-        vmx.dropped(
-            "power.on_crash",
-            loss=Loss(
-                "VMware leaves a guest that crashed as it is; vSphere HA can watch it",
-                impact=Impact.NONE,
-            ),
-        )
-    for index, device in enumerate(machine.inputs):
-        if device.bus in (None, InputBus.PS2) and device.kind in _PS2:
-            vmx.books.kept(f"inputs[{index}]", place=_ALWAYS)
 
 
 def write_cpu(vmx: VmxLines, machine: Machine, *, hardware: int) -> None:

@@ -20,7 +20,6 @@ from vmport_formats.machine.vmx.cards import (
 )
 from vmport_formats.machine.vmx.drives import write_drives
 from vmport_formats.machine.vmx.platform import (
-    account_for_constants,
     write_board,
     write_cpu,
     write_firmware,
@@ -65,12 +64,6 @@ _CAPACITIES: Final = (
 
 _LOSSES: Final = {
     **VMWARE_LOSSES,
-    "virtualization": Loss(
-        "VMware shows every guest a whole PC; this one was made for Xen's own interface",
-        "a kernel that runs only on that interface does not start",
-        "install a standard kernel and boot loader in the guest",
-        Impact.MAJOR,
-    ),
     "disks[*].read_only": Loss(
         "VMware has no write-protected disks", "the guest can write to the disk"
     ),
@@ -126,7 +119,7 @@ def write_vmx(machine: Machine, *, name: str, hardware: int | None = None) -> Wr
     write_usb(vmx, machine)
     write_sound(vmx, machine)
     write_screen(vmx, machine)
-    account_for_constants(vmx, machine)
+    vmware.account_for_implied(machine, vmx.books)
     return vmx.books.close(vmx.text(), losses=_LOSSES, conversions=conversions)
 
 
