@@ -46,7 +46,9 @@ def _conversion_fields(conversion: DiskConversion) -> dict[str, object]:
         "target": conversion.target,
         "target-format": conversion.target_format,
         "subformat": conversion.subformat,
+        "target-subformat": conversion.subformat,
         "backing": list(conversion.backing),
+        "local": conversion.local,
     }
 
 
@@ -220,8 +222,9 @@ def _item_lines(item: _Item, members: Sequence[Entry], width: int) -> Iterator[_
         shown = [_value(leaf.value) for leaf in leaves if leaf.value]
         label += f": {', '.join(shown)}" if 0 < len(shown) <= _MOST_PARTS else ""
     elif item.before is not None:
-        label += f": {_value(item.before)} → {_value(item.after)}"
-        label += f"  [{places}]" if places else ""
+        label += f": {_value(item.before)} → "
+        label += f"{places} = " if places and places != item.after else ""
+        label += _value(item.after)
     elif places:
         label += f": {_value(leaves[0].value)}  [{places}]" if leaves[0].value else f"  [{places}]"
     yield from _wrapped(f"{position:<8}{label}", width, first=2, rest=10)
@@ -240,6 +243,8 @@ def _conversion_lines(conversions: Sequence[DiskConversion], destination: str) -
     yield _Line("")
     yield _Line("Next: convert the disks", "bold")
     for conversion in conversions:
+        if not conversion.local:
+            yield _Line(f"  # {printable(conversion.source)} is no file: fetch it first, as FILE")
         argv = ["vmport", "convert"]
         if conversion.source_format is not None:
             argv += ["--from", conversion.source_format]
@@ -247,7 +252,10 @@ def _conversion_lines(conversions: Sequence[DiskConversion], destination: str) -
             argv += ["--allow", folder]
         if conversion.subformat is not None:
             argv += ["-o", f"subformat={conversion.subformat}"]
-        argv += [conversion.source, str(PurePath(destination).with_name(conversion.target))]
+        argv += [
+            conversion.source if conversion.local else "FILE",
+            str(PurePath(destination).with_name(conversion.target)),
+        ]
         yield _Line(f"  {printable(shlex.join(argv))}")
 
 
@@ -281,7 +289,7 @@ def _label(paths: Sequence[str]) -> str:
         common.pop()
     inside = ["/".join(each[len(common) :]) for each in steps]
     # The root element goes without saying.
-    where = "/".join(common[2:] if len(common) > 2 else common[1:])
+    where = "/".join(common[2:])
     if inside == [""]:
         return where
     if len(inside) > _MOST_PARTS:

@@ -131,6 +131,8 @@ class DiskConversion:
     """Files under the source, as far as the descriptor names them."""
     subformat: str | None = None
     """Which kind of VMDK; None: any will do."""
+    local: bool = True
+    """Whether `source` is a file or device of the old host; if not, it must be fetched first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,7 +370,7 @@ class Clock:
     base: ClockBase | None = None
     timezone: str | None = None
     offset: int | None = None
-    """Seconds from `base`."""
+    """Seconds from `base`; for `ClockBase.VARIABLE` from UTC, as the guest left it."""
     timers: tuple[Timer, ...] = ()
 
 

@@ -453,7 +453,8 @@ def read_clock(root: Node) -> Clock | None:
     node = node.into("clock")
     adjustment = node.peek("adjustment")
     offset = None
-    if adjustment is not None and re.fullmatch(r"-?\d{1,12}", adjustment):
+    counts_from_utc = node.peek("basis") in (None, "utc")
+    if adjustment is not None and counts_from_utc and re.fullmatch(r"-?\d{1,12}", adjustment):
         node.attribute("adjustment", "offset")
         offset = int(adjustment)
     timers: list[Timer] = []

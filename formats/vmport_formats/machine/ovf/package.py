@@ -163,7 +163,13 @@ def account_for_disk(
     )
     backing = tuple(item.path for item in disk.backing if item.path is not None)
     return DiskConversion(
-        _called(source), source.format, package.href, "vmdk", backing, "streamOptimized"
+        _called(source),
+        source.format,
+        package.href,
+        "vmdk",
+        backing,
+        "streamOptimized",
+        local=source.path is not None,
     )
 
 

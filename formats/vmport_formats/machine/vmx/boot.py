@@ -46,25 +46,28 @@ def write_boot(vmx: VmxLines, machine: Machine, plan: DrivePlan) -> None:
     boot = machine.boot
     ranked = _ranked(machine, plan)
     if ranked:
-        _write_order(vmx, [device.token for device in ranked])
-        for device in ranked:
-            _account(vmx, machine, device.path)
+        _write_order(vmx, machine, [(device.token, device.path) for device in ranked])
     else:
-        tokens: list[str] = []
-        for index, device_class in enumerate(boot.order if boot is not None else ()):
-            meant = _tokens(machine, device_class)
-            if meant:
-                _account(vmx, machine, f"boot.order[{index}]")
-            tokens.extend(meant)
-        _write_order(vmx, tokens)
+        classes = () if boot is None else boot.order
+        tokens = [
+            (token, f"boot.order[{index}]")
+            for index, device_class in enumerate(classes)
+            for token in _tokens(machine, device_class)
+        ]
+        _write_order(vmx, machine, tokens)
     _write_disk_order(vmx, machine, plan, ranked)
     if boot is not None and boot.delay_ms is not None:
         vmx.kept("bios.bootDelay", boot.delay_ms, "boot.delay_ms")
 
 
-def _write_order(vmx: VmxLines, tokens: list[str]) -> None:
-    if tokens:
-        vmx.line("bios.bootOrder", ",".join(dict.fromkeys(tokens)))
+def _write_order(vmx: VmxLines, machine: Machine, tokens: list[tuple[str, str]]) -> None:
+    """Write what each of the model's paths asks for, in order."""
+    if not tokens:
+        return
+    order = ",".join(dict.fromkeys(token for token, _ in tokens))
+    vmx.line("bios.bootOrder", order)
+    for path in dict.fromkeys(path for _, path in tokens):
+        _account(vmx, machine, path, order)
 
 
 def _write_disk_order(
@@ -105,10 +108,10 @@ def _tokens(machine: Machine, device_class: BootDevice) -> list[str]:
     return [_CLASSES[device_class]] if device_class in _CLASSES else []
 
 
-def _account(vmx: VmxLines, machine: Machine, path: str) -> None:
+def _account(vmx: VmxLines, machine: Machine, path: str, order: str) -> None:
     place = "bios.bootOrder"
     firmware = machine.firmware
     if firmware is not None and firmware.kind is FirmwareKind.UEFI:
-        vmx.books.adapted(path, place=place, after="a hint", why=_UEFI, impact=Impact.NONE)
+        vmx.books.adapted(path, place=place, after=order, why=_UEFI, impact=Impact.NONE)
     else:
         vmx.books.kept(path, place=place)

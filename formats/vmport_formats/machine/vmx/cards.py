@@ -48,11 +48,22 @@ _CONNECTIONS: Final = {
     NicSourceKind.BRIDGE: "bridged",
 }
 
+_FOREIGN: Final = {
+    NicSourceKind.DIRECT: "the interface is one of the old host",
+    NicSourceKind.HOSTDEV: "a card of the old host was handed through; an emulated one replaces it",
+    NicSourceKind.INTERNAL: "the network was one between machines of the old host",
+    NicSourceKind.TUNNEL: "the cable led to another emulator on the old host",
+}
+
 _SOUNDS: Final = {
     SoundModel.HDA: "hdaudio",
     SoundModel.ES1370: "es1371",
     SoundModel.SB16: "sb16",
 }
+
+_PORT_DETAIL: Final = Loss(
+    "VMware has no such setting of a port", "the host's end may behave otherwise"
+)
 
 _USB: Final = {
     None: ("usb",),
@@ -155,7 +166,8 @@ def _write_connection(vmx: VmxLines, nic: Nic, key: str, path: str) -> None:
             kind or "bridged",
             *named,
             before=" ".join(str(each) for each in (source.kind, source.device) if each),
-            why="VMware has no such connection; the card is bridged to the new host's network",
+            why=_FOREIGN.get(source.kind or NicSourceKind.OTHER, "VMware has no such connection")
+            + "; the card is bridged to the new host's network",
             effect="the guest may find itself in another network",
             action="connect the card to the right network on the new host",
             impact=Impact.MINOR,
@@ -171,10 +183,22 @@ def _write_connection(vmx: VmxLines, nic: Nic, key: str, path: str) -> None:
 
 def write_ports(vmx: VmxLines, machine: Machine, *, name: str) -> None:
     """Serial and parallel ports, up to VMware's limits; consoles that are serial ports."""
-    for index, port in enumerate(machine.serials[:MAX_SERIALS]):
-        _write_port(vmx, port, f"serial{index}", f"serials[{index}]", name)
-    for index, port in enumerate(machine.parallels[:MAX_PARALLELS]):
-        _write_port(vmx, port, f"parallel{index}", f"parallels[{index}]", name)
+    for ports, most, kind in (
+        (machine.serials, MAX_SERIALS, "serial"),
+        (machine.parallels, MAX_PARALLELS, "parallel"),
+    ):
+        for index, port in enumerate(ports):
+            path = f"{kind}s[{index}]"
+            if index < most:
+                _write_port(vmx, port, f"{kind}{index}", path, name)
+                vmx.dropped(path, loss=_PORT_DETAIL)
+            else:
+                vmx.dropped(
+                    path,
+                    loss=Loss(
+                        f"VMware has {most} {kind} ports at most", "the guest lacks this port"
+                    ),
+                )
     for index, console in enumerate(machine.consoles):
         # libvirt repeats the first serial port as a console.
         if console.target in (None, "serial") and machine.serials:

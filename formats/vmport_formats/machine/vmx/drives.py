@@ -196,10 +196,11 @@ def _write_disk(
         *stated,
         before=f"{content} ({source.format or 'format not stated'})",
         why="VMware reads VMDK disks only; the new one is looked for beside the VMX file",
-        action="convert the disk; on ESXi, clone the result into the datastore with vmkfstools -i",
+        action="convert the disk; on ESXi, clone the result into the datastore: vmkfstools -i",
     )
     backing = tuple(item.path for item in disk.backing if item.path is not None)
-    return [DiskConversion(content, source.format, file_name, _VMDK, backing)]
+    local = source.path is not None
+    return [DiskConversion(content, source.format, file_name, _VMDK, backing, local=local)]
 
 
 def _write_mode(vmx: VmxLines, disk: Disk, key: str, path: str) -> None:

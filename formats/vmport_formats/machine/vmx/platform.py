@@ -14,7 +14,7 @@ from vmport_formats.machine.model import (
     Virtualization,
 )
 from vmport_formats.machine.vmware import guest_system, width
-from vmport_formats.units import MIB
+from vmport_formats.units import MIB, format_size
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -50,8 +50,8 @@ def write_identity(vmx: VmxLines, machine: Machine, *, name: str, hardware: int)
         vmx.books.adapted(
             "title",
             place="annotation",
-            after="its first line",
-            why="VMware has notes, but no title",
+            after=notes[0],
+            why="VMware has notes, but no title; it is the first line of the notes",
         )
     if machine.uuid is not None:
         _write_uuid(vmx, machine.uuid)
@@ -205,6 +205,7 @@ def write_cpu(vmx: VmxLines, machine: Machine, *, hardware: int) -> None:
                 "vcpu.hotadd",
                 True,
                 "cpu.count",
+                before=f"up to {count}",
                 why=f"VMware names no upper limit; processors can be added to the {at_start} there "
                 "are at start",
             )
@@ -269,11 +270,13 @@ def _write_numa(vmx: VmxLines, machine: Machine) -> None:
         return
     (share,) = shares
     cells = len(machine.numa)
-    for index in range(cells):
+    for index, cell in enumerate(machine.numa):
         vmx.adapted(
             "numa.vcpu.maxPerVirtualNode",
             share,
             *(f"numa[{index}].{part}" for part in ("id", "cpus", "memory")),
+            before=f"cell {index}: CPUs {cell.cpus}"
+            + ("" if cell.memory is None else f", {format_size(cell.memory)}"),
             why=f"VMware makes the {cells} cells itself, with {share} processors each, and "
             "divides the memory evenly",
         )
@@ -316,7 +319,8 @@ def write_memory(vmx: VmxLines, machine: Machine) -> None:
             vmx.books.adapted(
                 f"memory_modules[{index}]",
                 place="memsize",
-                after="part of the main memory",
+                before="a memory module" if module.size is None else format_size(module.size),
+                after=str(whole),
                 why="VMware has no memory modules; the main memory holds theirs already",
             )
     if memory.hot_add is not None:
@@ -326,6 +330,7 @@ def write_memory(vmx: VmxLines, machine: Machine) -> None:
             "mem.hotadd",
             True,
             "memory.maximum",
+            before=f"up to {format_size(memory.maximum)}",
             why="VMware names no limit; memory can be added while the machine runs",
         )
     if memory.locked:
@@ -353,17 +358,32 @@ def write_board(vmx: VmxLines, machine: Machine, *, hardware: int) -> None:
                 "vmci0.present",
                 True,
                 "vsock",
+                before="vsock",
                 why="VMware has sockets to the host (vsock) over VMCI; it picks the number (CID)",
             )
     if machine.iommu is not None and hardware >= 14:
         vmx.adapted(
-            "vvtd.enable", True, "iommu", why="VMware's IOMMU is Intel's; it remaps interrupts too"
+            "vvtd.enable",
+            True,
+            "iommu",
+            before=f"{machine.iommu.model or 'an'} IOMMU",
+            why="VMware's IOMMU is Intel's; it remaps interrupts too",
         )
     clock = machine.clock
     if clock is None:
         return
     if clock.base is ClockBase.UTC and not clock.offset:
         vmx.kept("rtc.diffFromUTC", 0, "clock.base", "clock.offset")
+    elif clock.base is ClockBase.VARIABLE and clock.offset is not None:
+        vmx.adapted(
+            "rtc.diffFromUTC",
+            clock.offset,
+            "clock.base",
+            "clock.offset",
+            before=f"{clock.offset} seconds from UTC, and what the guest makes of it",
+            why="VMware forgets what a guest sets its hardware clock to",
+            effect="after each power-off the clock starts from this difference again",
+        )
     elif clock.base is not None:
         _drop_clock(vmx, machine, clock.base)
     for index, timer in enumerate(clock.timers):
