@@ -41,6 +41,16 @@ class _Header(NamedTuple):
     uuid: bytes
 
 
+class _Slot(NamedTuple):
+    """One key slot as stored."""
+
+    state: int
+    iterations: int
+    salt: bytes
+    material_sector: int
+    stripes: int
+
+
 def matches(source: ByteSource) -> bool:
     """Whether the file begins with the magic number and version 1."""
     return source.read_at(0, 8) == _MAGIC + _VERSION_1
@@ -83,7 +93,20 @@ def read_info(source: ByteSource) -> ImageInfo:
             problem=f"the payload starts at {payload:#x}, but the file ends at {source.size:#x}",
             hint="the file is cut short; copy it again",
         )
-    slots = [_SLOT.unpack_from(data, _HEADER.size + n * _SLOT.size) for n in range(_SLOTS)]
+    slots = [
+        _Slot(*_SLOT.unpack_from(data, _HEADER.size + number * _SLOT.size))
+        for number in range(_SLOTS)
+    ]
+    for number, slot in enumerate(slots):
+        start = slot.material_sector * SECTOR
+        if not size <= start <= start + header.key_length * slot.stripes <= payload:
+            raise CorruptInput(
+                source.name,
+                at=_HEADER.size + number * _SLOT.size + 40,
+                code="luks.key-slot",
+                problem=f"the key material of slot {number} is {header.key_length * slot.stripes} "
+                f"bytes at {start:#x}; must be between the header and the payload at {payload:#x}",
+            )
     return ImageInfo(
         DiskFormat.LUKS,
         variant="v1",
@@ -96,7 +119,7 @@ def read_info(source: ByteSource) -> ImageInfo:
             "key-bits": header.key_length * 8,
             "uuid": _text(header.uuid),
             "payload-offset": payload,
-            "active-slots": sum(state == _SLOT_IN_USE for state, *_ in slots),
+            "active-slots": sum(slot.state == _SLOT_IN_USE for slot in slots),
         },
     )
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _V1: Final = b"WithoutFreeSpace"
 _V2: Final = b"WithouFreSpacExt"
 _HEADER = Struct("<16sIIIIIQIIIQ")
+_EXTENSION: Final = bytes.fromhex("87eadc23ef4c23ab")
+"""How a format extension begins: 0xab234cef23dcea87."""
 _IN_USE: Final = 0x746F6E59
 _FORMAT_VERSION: Final = 2
 _MAX_TRACKS: Final = (2**31 - 1) // 513
@@ -131,12 +133,9 @@ def _check(source: ByteSource, header: _Header, sectors: int) -> None:
             48, "data-offset", f"the data starts at sector {header.data_offset}, in the block table"
         )
     extension = header.extension_offset * SECTOR
-    if extension and not end <= extension < source.size:
+    if extension and source.read_at(extension, len(_EXTENSION)) != _EXTENSION:
         raise wrong(
-            56,
-            "extension-offset",
-            f"the format extension is at {extension:#x}; must be between the block table's end "
-            f"({end:#x}) and the file's ({source.size:#x})",
+            56, "extension-offset", f"there is no format extension at {extension:#x}, as it says"
         )
 
 

@@ -90,11 +90,11 @@ def read_extensions(source: ByteSource, header: Header) -> Extensions:
         if offset + _PREFIX.size > len(area):
             raise _cut(source, offset)
         kind, length = _PREFIX.unpack_from(area, offset)
-        if kind == ExtensionType.END:
-            break
         start = offset + _PREFIX.size
         if start + length > header.extensions_end:
             raise _too_long(source, offset, header)
+        if kind == ExtensionType.END:
+            break
         if start + length > len(area):
             raise _cut(source, offset)
         if kind in seen:

@@ -319,7 +319,7 @@ def check_tables(source: ByteSource, header: Header) -> None:
             code="qcow2.snapshot-table",
             problem=f"{header.nb_snapshots} snapshots; at most {MAX_SNAPSHOTS}",
         )
-    if header.nb_snapshots:
+    if header.nb_snapshots or header.snapshots_offset % header.cluster_size:
         _check_table(
             source,
             header,
