@@ -181,7 +181,7 @@ class _Walk:
             if links:
                 _check_parent(links[-1], link)
             links.append(link)
-            path, declared = self._next(link)
+            path, declared = self._next(path, link)
         return Chain(self._source, tuple(links), tuple(self._stamps.items()))
 
     def _link(self, path: str, declared: DiskFormat | None) -> Link:
@@ -204,19 +204,19 @@ class _Walk:
                 return replace(link, data_file=self._data_file(path, info, reference))
         return link
 
-    def _next(self, link: Link) -> tuple[str | None, DiskFormat | None]:
+    def _next(self, name: str, link: Link) -> tuple[str | None, DiskFormat | None]:
         """The image that `link` rests on, and the format declared for it."""
         reference = link.info.backing
         if reference is None:
             return None, None
-        path = self._resolve(reference, link.path)
+        path = self._resolve(reference, name)
         if reference.declared_format is None:
             return path, None
         try:
             return path, DiskFormat.named(reference.declared_format)
         except ValueError:
             raise UnsupportedFeature(
-                link.path,
+                name,
                 code="chain.format",
                 problem=f"declares its {reference.kind} to be of the unknown format "
                 f"{reference.declared_format!r}",
@@ -231,14 +231,22 @@ class _Walk:
                 problem=f"its {reference.kind} is {reference.name!r}, which is not the path of a "
                 "file; vmport opens only files",
             )
-        return str(self._resolver(reference, named_by=named_by))
+        found = str(self._resolver(reference, named_by=named_by))
+        try:
+            self._remember(found)
+        except UnreadableInput as error:
+            raise UnreadableInput(
+                named_by,
+                code="reference.missing",
+                problem=f"its {reference.kind} {reference.name!r}: {error.problem}",
+            ) from error
+        return found
 
     def _remember(self, path: str) -> Stamp:
         return self._stamps.setdefault(str(Path(path).absolute()), Stamp.of(path))
 
     def _data_file(self, path: str, info: ImageInfo, reference: Reference) -> str:
         found = self._resolve(reference, path)
-        self._remember(found)
         with open_source(found) as data:
             if info.details.get("data-file-raw") and data.size < info.virtual_size:
                 raise _cut(found, data.size, info.virtual_size)
@@ -261,7 +269,6 @@ class _Walk:
                 )
             name, _ = decode(extent.name or "", codec(descriptor))
             found = self._resolve(Reference(ReferenceKind.EXTENT, name), path)
-            self._remember(found)
             offset = sectors_to_bytes(extent.offset or Sectors(0))
             with open_source(found) as file:
                 if extent.type in _SPARSE:

@@ -24,8 +24,8 @@ from vmport_converters.disk.qemu_img import (
     convert_argv,
     explain_failure,
     explain_opening,
-    info_argv,
     measure_argv,
+    size_argv,
     size_options,
     source_node,
 )
@@ -221,10 +221,10 @@ class _Work:
             InputError: it cannot open it.
             UnsafeInput: it sees one of another size.
         """
-        said = self._run(info_argv(self._tool, self._source))
+        said = self._run(size_argv(self._tool, self._source))
         if said.status != 0:
             raise explain_opening(self._chain, said.stderr)
-        seen = json.loads(said.stdout)["virtual-size"]
+        seen = json.loads(said.stdout)["required"]
         if seen != self._plan.virtual_size:
             raise UnsafeInput(
                 self._chain.name,

@@ -92,7 +92,7 @@ def _notes(chain: Chain, target: DiskFormat) -> Iterator[str]:
     for link in chain.links:
         yield from worth_saying(link.info)
     if len(chain.links) > 1:
-        yield f"the disk and the {len(chain.links) - 1} that it rests on became one"
+        yield f"{len(chain.links)} images, each resting on the next, became one"
     if top.format is DiskFormat.RAW and target is not DiskFormat.RAW:
         padding = top.virtual_size - top.file_size
         if padding:

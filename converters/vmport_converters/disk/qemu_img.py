@@ -109,14 +109,14 @@ def _images(*nodes: Node) -> list[str]:
     return ["--", *("json:" + json.dumps(_tree(node)) for node in nodes)]
 
 
-def info_argv(tool: str, node: Node) -> list[str]:
-    """Ask how large a disk is."""
-    return [tool, "info", "--output=json", *_images(node)]
+def size_argv(tool: str, node: Node) -> list[str]:
+    """Ask how large a disk is (``required`` of a raw file); unlike ``info``, over a whole chain."""
+    return [tool, "measure", "--output=json", "-O", "raw", *_images(node)]
 
 
 def measure_argv(tool: str, node: Node) -> list[str]:
-    """Ask how much data a disk holds."""
-    return [tool, "measure", "--output=json", "-O", "raw", *_images(node)]
+    """Ask how much space the data of a disk needs (``required``)."""
+    return [tool, "measure", "--output=json", "-O", "qcow2", *_images(node)]
 
 
 def compare_argv(tool: str, first: Node, second: Node) -> list[str]:
