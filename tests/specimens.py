@@ -24,6 +24,7 @@ _MADE = {
     "vhdx": (DiskFormat.VHDX, "vhdx-dynamic-content"),
     "vdi": (DiskFormat.VDI, "vdi-static-off-content"),
     "qed": (DiskFormat.QED, "qed-over-raw"),
+    "qed-content": (DiskFormat.QED, "qed-content"),
     "parallels": (DiskFormat.PARALLELS, "parallels-content"),
     "luks": (DiskFormat.LUKS, "luks-content"),
 }

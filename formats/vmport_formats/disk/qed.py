@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from enum import IntFlag
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -10,7 +12,7 @@ from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.references import Reference, ReferenceKind
 from vmport_formats.source import read_exactly
-from vmport_formats.units import MAX_SIZE, SECTOR, Bytes
+from vmport_formats.units import MAX_SIZE, MIB, SECTOR, Bytes
 
 if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 _MAGIC: Final = b"QED\0"
 _HEADER = Struct("<4sIIIQQQQQII")
 _MAX_BACKING_NAME: Final = 1023
+_SCANNED: Final = 16 * MIB
+"""How much of the tables is looked at: the whole of a 120 GiB disk of qemu's usual geometry."""
 
 
 class _Feature(IntFlag):
@@ -67,6 +71,7 @@ def read_info(source: ByteSource) -> ImageInfo:
         )
     )
     _check(source, header)
+    _check_reach(source, header)
     return ImageInfo(
         DiskFormat.QED,
         variant="QED",
@@ -134,6 +139,34 @@ def _check(source: ByteSource, header: _Header) -> None:
             f"{source.size:#x}",
             hint="the file is cut short; copy it again",
         )
+
+
+def _check_reach(source: ByteSource, header: _Header) -> None:
+    """That the file holds what its tables point to, as far as `_SCANNED` bytes of them tell."""
+    length = header.table_size * header.cluster_size
+    tables = [header.l1_table_offset]
+    seen = 0
+    while tables and seen + length <= _SCANNED:
+        at = tables.pop()
+        seen += length
+        entries = array("Q", read_exactly(source, at, length, what="a table"))
+        if sys.byteorder == "big":
+            entries.byteswap()
+        is_l1 = at == header.l1_table_offset
+        last = max(entries)
+        end = last + (length if is_l1 else header.cluster_size)
+        # 0 is not allocated, and 1 in an L2 table reads as zeros.
+        if last > 1 and end > source.size:
+            raise TruncatedInput(
+                source.name,
+                at=at + 8 * entries.index(last),
+                code="qed.file-size",
+                problem=f"{'an L2 table' if is_l1 else 'a cluster'} ends at {end:#x}, but the file "
+                f"at {source.size:#x}",
+                hint="the file is cut short; copy it again",
+            )
+        if is_l1:
+            tables = sorted({entry for entry in entries if entry})
 
 
 def _references(source: ByteSource, header: _Header) -> tuple[Reference, ...]:

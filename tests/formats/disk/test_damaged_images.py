@@ -148,7 +148,9 @@ def test_a_cut_file_is_refused_or_was_cut_behind_its_metadata(image: Image) -> N
             assert found.file_size == point
 
 
-@pytest.mark.parametrize("name", ["qcow2", "qcow2-luks", "parallels", "cloop", "dmg"])
+@pytest.mark.parametrize(
+    "name", ["qcow2", "qcow2-luks", "qed-content", "parallels", "cloop", "dmg"]
+)
 def test_a_cut_file_is_told_by_its_missing_data(name: str) -> None:
     """qemu reads what is missing as zeros and says nothing; these formats let us know better."""
     data = specimens.specimen(name)
