@@ -1,5 +1,22 @@
 """The rules for libvirt domains."""
 
+from vmport_converters.machine.rules.libvirt import (
+    devices,
+    disks,
+    domain,
+    firmware,
+    network,
+    schema,
+)
 from vmport_converters.machine.rules.libvirt.view import RULES, DomainView
 
-__all__ = ["RULES", "DomainView"]
+__all__ = [
+    "RULES",
+    "DomainView",
+    "devices",
+    "disks",
+    "domain",
+    "firmware",
+    "network",
+    "schema",
+]
