@@ -23,12 +23,14 @@ MAX_SNAPSHOT_EXTRA: Final = 1024
 """Bytes of extra data in one entry of the snapshot table, as in qemu."""
 MAX_SNAPSHOT_TABLE: Final = 1024 * 65536
 
+_WINDOW: Final = 256 << 10
+
 _BITMAP = Struct(">QIIBBHI")
 _DIRTY_TRACKING: Final = 1
 MAX_BITMAP_NAME: Final = 1023
 BITMAP_GRANULARITY_BITS: Final = range(9, 32)
 
-_BLOCKS_TRIED: Final = 16
+_BLOCKS_TRIED: Final = 4
 """How many all-zero refcount blocks are skipped when looking for the last cluster in use."""
 
 
@@ -47,9 +49,10 @@ def read_snapshots(source: ByteSource, header: Header) -> tuple[Snapshot, ...]:
         CorruptInput, TruncatedInput: code ``qcow2.snapshot-table``.
     """
     snapshots = []
+    window = _Window(source)
     start = offset = header.snapshots_offset
     for number in range(header.nb_snapshots):
-        entry = _snapshot_bytes(source, offset, _SNAPSHOT.size)
+        entry = window.take(offset, _SNAPSHOT.size)
         _l1, _l1_size, id_size, name_size, seconds, nanoseconds, clock, memory, extra_size = (
             _SNAPSHOT.unpack(entry)
         )
@@ -63,7 +66,7 @@ def read_snapshots(source: ByteSource, header: Header) -> tuple[Snapshot, ...]:
                 f"of extra data (at most {MAX_SNAPSHOT_EXTRA}), {end - start} bytes in all (at "
                 f"most {MAX_SNAPSHOT_TABLE})",
             )
-        tail = _snapshot_bytes(source, offset + _SNAPSHOT.size, extra_size + id_size + name_size)
+        tail = window.take(offset + _SNAPSHOT.size, extra_size + id_size + name_size)
         disk_size = None
         if extra_size >= _SNAPSHOT_EXTRA.size:
             memory, disk_size = _SNAPSHOT_EXTRA.unpack_from(tail)
@@ -84,17 +87,31 @@ def read_snapshots(source: ByteSource, header: Header) -> tuple[Snapshot, ...]:
     return tuple(snapshots)
 
 
-def _snapshot_bytes(source: ByteSource, offset: int, length: int) -> bytes:
-    data = source.read_at(offset, length)
-    if len(data) != length:
-        raise TruncatedInput(
-            source.name,
-            at=offset,
-            code="qcow2.snapshot-table",
-            problem=f"the file ends at {source.size:#x}, inside the snapshot table",
-            hint="the file is cut short; copy it again",
-        )
-    return data
+class _Window:
+    """The snapshot table read in large pieces: it can have 65536 small entries."""
+
+    __slots__ = ("_data", "_source", "_start")
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+        self._start = 0
+        self._data = b""
+
+    def take(self, offset: int, length: int) -> bytes:
+        """Just `length` bytes from `offset`, or `TruncatedInput`."""
+        begin = offset - self._start
+        if not 0 <= begin <= begin + length <= len(self._data):
+            self._start, begin = offset, 0
+            self._data = self._source.read_at(offset, max(length, _WINDOW))
+            if len(self._data) < length:
+                raise TruncatedInput(
+                    self._source.name,
+                    at=offset,
+                    code="qcow2.snapshot-table",
+                    problem=f"the file ends at {self._source.size:#x}, inside the snapshot table",
+                    hint="the file is cut short; copy it again",
+                )
+        return self._data[begin : begin + length]
 
 
 def read_bitmaps(
