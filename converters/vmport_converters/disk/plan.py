@@ -9,7 +9,7 @@ from vmport_converters.disk.options import TARGETS
 from vmport_converters.disk.supported import worth_saying
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import UsageError
-from vmport_formats.units import Bytes, format_size
+from vmport_formats.units import GIB, Bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,8 +51,8 @@ def plan_conversion(chain: Chain, target: DiskFormat, options: Mapping[str, str]
         raise UsageError(
             chain.name,
             code="usage.too-large",
-            problem=f"a disk of {format_size(size)} does not fit into a {target.label}, which "
-            f"holds {format_size(largest)} at most",
+            problem=f"a disk of {size} bytes does not fit into a {target.label}, which holds at "
+            f"most {largest} ({largest // GIB} GiB)",
             hint="convert it to vhdx" if target is DiskFormat.VHD else "convert it to qcow2",
         )
     reserves = options.get("preallocation") in {"falloc", "full"}

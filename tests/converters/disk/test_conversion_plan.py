@@ -1,0 +1,205 @@
+"""The plan is a value, and the words for qemu-img follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmport_converters.disk.chain import Chain, Link
+from vmport_converters.disk.options import read_options
+from vmport_converters.disk.plan import Conversion, plan_conversion
+from vmport_converters.disk.qemu_img import (
+    Node,
+    ProgressReader,
+    compare_argv,
+    convert_argv,
+    explain_failure,
+    explain_opening,
+    source_node,
+)
+from vmport_formats.disk.model import DiskFormat, ImageInfo, Snapshot
+from vmport_formats.errors import (
+    CorruptInput,
+    OutputError,
+    ToolFailed,
+    UnreadableInput,
+    UsageError,
+)
+from vmport_formats.units import GIB, MIB, Bytes
+
+
+def image(disk_format: DiskFormat, size: int = MIB, **fields: object) -> ImageInfo:
+    info = ImageInfo(disk_format, "x", virtual_size=Bytes(size), file_size=Bytes(size))
+    return replace(info, **fields)  # type: ignore[arg-type]
+
+
+def chain(*infos: ImageInfo) -> Chain:
+    links = tuple(Link(f"/d/{number}", info) for number, info in enumerate(infos))
+    return Chain("0", links, ())
+
+
+def plan(source: Chain, target: DiskFormat, *options: str) -> Conversion:
+    return plan_conversion(source, target, read_options(target, options))
+
+
+def test_a_plan() -> None:
+    source = chain(image(DiskFormat.QCOW2))
+    assert plan(source, DiskFormat.VHD, "subformat=fixed") == Conversion(
+        source=source,
+        target=DiskFormat.VHD,
+        options=(("force_size", "on"), ("subformat", "fixed")),
+        virtual_size=Bytes(MIB),
+        may_grow=False,
+        length=None,
+        ordered=False,
+        reserved=Bytes(0),
+        notes=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "ordered"),
+    [
+        ("raw", "", False),
+        ("qcow2", "", True),
+        ("qcow2", "preallocation=metadata", True),
+        ("vmdk", "subformat=streamOptimized", True),
+        ("vmdk", "subformat=monolithicFlat", False),
+        ("vmdk", "subformat=twoGbMaxExtentFlat", False),
+        ("vhd", "", True),
+        ("vhd", "subformat=fixed", False),
+        ("vdi", "static=on", False),
+    ],
+)
+def test_writes_overtake_each_other_only_where_it_does_not_show(
+    target: str, options: str, ordered: bool
+) -> None:
+    made = plan(chain(image(DiskFormat.RAW)), DiskFormat.named(target), *options.split())
+    assert made.ordered is ordered
+    argv = convert_argv("/q", made, source_node(made.source), "out")
+    assert ("-W" in argv) is not ordered
+
+
+def test_a_raw_length_is_kept_where_it_can_be() -> None:
+    source = chain(image(DiskFormat.RAW, 1024, file_size=Bytes(600)))
+    assert plan(source, DiskFormat.RAW).length == 600
+    assert plan(source, DiskFormat.RAW).notes == ()
+    assert plan(source, DiskFormat.VDI).length is None
+    assert plan(source, DiskFormat.VDI).notes == (
+        "424 zero bytes were added at the end, to fill the last sector of 512",
+    )
+
+
+def test_what_is_lost_is_said() -> None:
+    top = image(
+        DiskFormat.QCOW2,
+        dirty=True,
+        snapshots=(Snapshot("1", "before", Bytes(0), 0), Snapshot("2", "", Bytes(0), 0)),
+        details={"bitmaps": [{"name": "backup"}]},
+    )
+    assert plan(chain(top, image(DiskFormat.RAW)), DiskFormat.VMDK).notes == (
+        "2 images, each resting on the next, became one",
+        "internal snapshots were not copied: before, 2",
+        "dirty bitmaps were not copied: backup",
+        "the source was not closed cleanly; it was copied as it is",
+    )
+
+
+def test_a_disk_that_is_too_large() -> None:
+    large = chain(image(DiskFormat.RAW, 2040 * GIB + 512))
+    with pytest.raises(UsageError, match=r"2190433321472 \(2040 GiB\)"):
+        plan(large, DiskFormat.VHD)
+    assert plan(chain(image(DiskFormat.RAW, 2040 * GIB)), DiskFormat.VHD).notes == ()
+
+
+def test_every_file_and_format_of_a_chain_is_told() -> None:
+    source = chain(image(DiskFormat.QCOW2), image(DiskFormat.VMDK), image(DiskFormat.RAW))
+    made = plan(source, DiskFormat.QCOW2, "compat=1.1")
+    assert convert_argv("/q", made, source_node(source, {"/d/1": "/s/1.vmdk"}), "-o") == [
+        "/q", "convert", "-p", "-O", "qcow2", "-o", "compat=1.1", "-t", "unsafe", "-m", "16",
+        "--image-opts", "--",
+        "driver=qcow2,file.driver=file,file.filename=/d/0,"
+        "backing.driver=vmdk,backing.file.driver=file,backing.file.filename=/s/1.vmdk,"
+        "backing.backing.driver=raw,backing.backing.file.driver=file,"
+        "backing.backing.file.filename=/d/2",
+        "./-o",
+    ]  # fmt: skip
+
+
+def test_the_size_rule_of_a_vhd_is_told() -> None:
+    by_footer = image(DiskFormat.VHD, MIB, details={"current-size": MIB + 100})
+    by_geometry = image(DiskFormat.VHD, MIB, details={"current-size": 2 * MIB})
+    assert source_node(chain(by_footer)).options == (("force_size_calc", "current_size"),)
+    assert source_node(chain(by_geometry)).options == (("force_size_calc", "chs"),)
+
+
+def unquote(text: str) -> dict[str, str]:
+    """A list of options as qemu reads it: commas separate, two of them are one."""
+    items = text.replace(",,", "\0").split(",")
+    pairs = (item.partition("=") for item in items)
+    return {key: value.replace("\0", ",") for key, _, value in pairs}
+
+
+@given(st.text(st.characters(exclude_characters="\0"), min_size=1).map(lambda name: f"/{name}"))
+def test_any_name_is_but_a_name(name: str) -> None:
+    argv = compare_argv("/q", Node("raw", name), Node("qcow2", name, (), name))
+    assert argv[:5] == ["/q", "compare", "-p", "--image-opts", "--"]
+    assert unquote(argv[5]) == {"driver": "raw", "file.driver": "file", "file.filename": name}
+    assert unquote(argv[6])["data-file.filename"] == name
+
+
+@given(st.lists(st.integers(0, 10000), min_size=1), st.data())
+def test_progress_is_read_however_it_is_cut(steps: list[int], data: st.DataObject) -> None:
+    said = b"".join(b"    (%.2f/100%%)\r" % (step / 100) for step in steps)
+    reader, shares = ProgressReader(), []
+    while said:
+        cut = data.draw(st.integers(1, len(said)))
+        shares.append(reader.feed(said[:cut]))
+        said = said[cut:]
+    heard = [share for share in shares if share is not None]
+    assert heard[-1] == pytest.approx(steps[-1] / 10000)
+    assert len(reader.rest) <= 200
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "code"),
+    [
+        ("qemu-img: error while writing at byte 0: No space left on device", OutputError,
+         "output.write"),
+        ("qemu-img: ./x: error while converting qcow2: Could not create './x': File too large",
+         OutputError, "output.write"),
+        ("qemu-img: ./x: error while converting vmdk: Could not create './x-flat.vmdk': "
+         "File name too long", OutputError, "output.create"),
+        ("qemu-img: error while reading at byte 512: Input/output error", CorruptInput,
+         "convert.read"),
+        ("qemu-img: error while writing at byte 512: Input/output error", OutputError,
+         "output.write"),
+    ],
+)  # fmt: skip
+def test_whose_fault_a_failure_was(said: str, kind: type[Exception], code: str) -> None:
+    error = explain_failure(chain(image(DiskFormat.RAW)), "dst", f"warning\n{said}\n")
+    assert type(error) is kind
+    assert error is not None
+    assert error.code == code
+    assert explain_failure(chain(image(DiskFormat.RAW)), "dst", "Aborted") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "problem"),
+    [
+        ("qemu-img: Could not open 'driver=raw,x': Failed to get shared \"write\" lock\n"
+         "Is another process using the image [/x]?", UnreadableInput, "is in use by another"),
+        ("qemu-img: Could not open 'a:b': Image is broken", CorruptInput,
+         "qemu-img cannot open it: Image is broken"),
+        ("qemu-img: Could not open 'x': Unknown driver 'qed'", ToolFailed,
+         "this qemu-img cannot read raw"),
+        ("", CorruptInput, "did not say why"),
+    ],
+)  # fmt: skip
+def test_why_the_source_does_not_open(said: str, kind: type[Exception], problem: str) -> None:
+    error = explain_opening(chain(image(DiskFormat.RAW)), said)
+    assert type(error) is kind
+    assert problem in error.problem
