@@ -7,13 +7,14 @@ Results stay in `demo-out/`.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from fixtures.guest import Guest, make_guest  # noqa: E402
+from tests.integration.engines import running_docker  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 OUT = ROOT / "demo-out"
+IMAGES = "/var/lib/libvirt/images"  # where the guest's descriptor looks for its disk
 PAGE = "Hello from a guest that vmport moved"
 PORT = 8080
 
@@ -65,7 +68,8 @@ def make_the_guest() -> Guest:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     shutil.copy(guest.disk, OUT / "guest.qcow2")
-    shutil.copy(guest.descriptor, OUT / "guest.xml")
+    descriptor = guest.descriptor.read_text()
+    (OUT / "guest.xml").write_text(descriptor.replace(IMAGES, str(OUT)))
     (OUT / "rootfs").symlink_to(os.path.relpath(guest.rootfs, OUT))
     run("ls", "-lh", "guest.qcow2", "guest.xml")
     return guest
@@ -98,7 +102,11 @@ def translate_the_machine() -> None:
         "ledger accounts for every single value of the original.",
     )
     vmport("translate", "guest.xml", "guest.vmx", "--ledger", "guest.vmx.ledger.json")
-    vmport("translate", "guest.xml", "guest.ovf", "--ledger", "guest.ovf.ledger.json")
+    console.print("\nThe OVF has the same account; this time it goes to the file only.")
+    vmport(
+        "-q", "translate", "guest.xml", "guest.ovf", "--allow", ".",
+        "--ledger", "guest.ovf.ledger.json",
+    )  # fmt: skip
     vmport("validate", "guest.vmx", "guest.ovf")
     if shutil.which("virt-v2v"):
         console.print("\nA second opinion, from a reader that is not ours:")
@@ -122,13 +130,15 @@ def boot_on_another_hypervisor() -> None:
         "-device", "pvscsi", "-device", "scsi-hd,drive=disk",
     ]  # fmt: skip
     show(argv)
-    machine = subprocess.Popen(argv, cwd=OUT, stdin=subprocess.DEVNULL)
+    machine = subprocess.Popen(
+        argv, cwd=OUT, stdin=subprocess.DEVNULL, stderr=(OUT / "qemu.log").open("wb")
+    )
     try:
         up = wait_for(lambda: "vmport guest: up" in read(log), seconds=90)
     finally:
         machine.terminate()
         machine.wait()
-    lines = [line.strip() for line in read(log).splitlines() if "vmport guest:" in line]
+    lines = re.findall("vmport guest:[^\r\n]*", read(log))
     console.print("\n".join(f"    {escape(line)}" for line in lines))
     if not up:
         raise SystemExit("the converted disk did not boot; see demo-out/serial.log")
@@ -151,49 +161,43 @@ def export_a_container(guest: Guest) -> None:
 
 def run_the_container() -> None:
     chapter("Run it", "Docker loads the image, runs it, and we fetch its page.")
-    engine = docker()
-    if engine is None:
+    if shutil.which("docker") is None or (os.geteuid() != 0 and not engine_answers()):
         console.print("No Docker engine can be had here (not root, or docker.io is not installed).")
         return
-    with engine as host:
-        environment = {**os.environ, "DOCKER_HOST": host} if host else None
-        run("docker", "load", "-i", "image.tar", environment=environment)
+    with (
+        tempfile.TemporaryDirectory(prefix="vmport-demo-") as folder,
+        running_docker(Path(folder)) as docker,
+    ):
+        host = {**os.environ, "DOCKER_HOST": docker.host}
+        run("docker", "load", "-i", "image.tar", environment=host)
         container = run(
-            "docker", "run", "-d", "--rm", "-p", f"127.0.0.1::{PORT}", "vmport-demo:latest",
-            environment=environment,
-        ).strip()  # fmt: skip
+            "docker", "run", "-d", "-p", f"127.0.0.1::{PORT}", "vmport-demo:latest",
+            environment=host,
+        ).strip()[:12]  # fmt: skip
         try:
-            bound = run("docker", "port", container[:12], f"{PORT}/tcp", environment=environment)
-            page = fetch(f"http://{bound.split()[0]}/")
-            console.print(f"    {escape(page.strip())}", style="cyan")
-            if PAGE not in page:
-                raise SystemExit("the container does not serve its page")
-            kernel = run(
-                "docker", "exec", container[:12], "sh", "-c",
-                "find / -xdev -name 'vmlinuz*'; ls -A /lib/modules",
-                environment=environment,
-            )  # fmt: skip
-            if kernel.strip():
-                raise SystemExit(f"there is a kernel in the container: {kernel}")
-            console.print("    (nothing: there is no kernel inside)", style="cyan")
+            visit(container, host)
         finally:
-            run("docker", "stop", "-t", "1", container[:12], environment=environment)
+            run("docker", "rm", "-f", container, environment=host)
     findings.append(("the container serves its page", PAGE))
     findings.append(("a search for a kernel inside it", "finds nothing"))
 
 
-def docker() -> AbstractContextManager[str | None] | None:
-    """A running engine: the one that answers, or one that we start as root; None without either."""
-    if shutil.which("docker") is None:
-        return None
-    probe = subprocess.run(["docker", "info"], capture_output=True, check=False)
-    if probe.returncode == 0:
-        return nullcontext(None)
-    if os.geteuid() == 0 and shutil.which("dockerd"):
-        from tests.integration.engines import docker_engine
+def visit(container: str, host: dict[str, str]) -> None:
+    """Fetch the container's page, and look for a kernel inside."""
+    bound = run("docker", "port", container, f"{PORT}/tcp", environment=host)
+    page = fetch(f"http://{bound.split()[0]}/")
+    console.print(f"\n  The page that it serves there:\n\n[cyan]{escape(page.strip())}[/]")
+    if PAGE not in page:
+        raise SystemExit("demo: the container does not serve its page")
+    look = "find / -xdev -name 'vmlinuz*'; ls -A /lib/modules"
+    found = run("docker", "exec", container, "sh", "-c", look, environment=host)
+    if found.strip():
+        raise SystemExit(f"demo: there is a kernel in the container: {found}")
+    console.print("    (nothing: there is no kernel inside)", style="cyan")
 
-        return docker_engine(OUT)
-    return None
+
+def engine_answers() -> bool:
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
 def chapter(title: str, text: str) -> None:
