@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from vmport_converters.machine.dialect import (
+from vmport_converters.machine.descriptor import (
     LibvirtText,
     OvfText,
     VmxText,
@@ -20,19 +20,19 @@ from vmport_converters.machine.dialect import (
     refuse_other_files,
 )
 from vmport_converters.machine.rules import libvirt, ovf, vmx
-from vmport_converters.machine.rules.model import Dialect, Finding, Found, Layer, Rule, Severity
+from vmport_converters.machine.rules.model import Finding, Found, Layer, Rule, Severity
 from vmport_formats.errors import CorruptInput, VmportError
 from vmport_formats.machine.ovf.envelope import read_envelope
-from vmport_formats.position import Position
 from vmport_formats.source import open_source
 from vmport_formats.xml import MAX_XML
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from os import PathLike
 
-    from vmport_converters.machine.dialect import Descriptor
+    from vmport_converters.machine.descriptor import Descriptor
     from vmport_converters.machine.rules.targets import Target
+    from vmport_formats.machine.dialect import Dialect
 
 __all__ = [
     "MAX_DESCRIPTOR",
@@ -50,8 +50,6 @@ MAX_PER_RULE: Final = 25
 """Most findings of one rule in one file; a report of thousands helps nobody."""
 
 _LONGEST_TEXT: Final = 400
-_HEAD: Final = 512
-_WRONG_TARGET: Final = "target-dialect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def validate_file(path: str | PathLike[str], targets: Sequence[Target] = ()) -> 
     """Check the file at `path`, for `targets` too; what keeps it from being read is reported."""
     try:
         with open_source(path) as source:
-            refuse_other_files(source.read_at(0, _HEAD), name=source.name)
+            refuse_other_files(source)
             if source.size > MAX_DESCRIPTOR:
                 raise CorruptInput(
                     source.name,
@@ -109,7 +107,6 @@ def validate_bytes(data: bytes, *, name: str, targets: Sequence[Target] = ()) ->
             if len(found) > MAX_PER_RULE:
                 capped.append(rule.id)
             findings.extend(_finding(rule, one) for one in found[:MAX_PER_RULE])
-    findings.extend(_wrong_targets(dialect, targets))
     unique = dict.fromkeys(findings)
     ordered = sorted(unique, key=lambda finding: (finding.position, finding.rule))
     return FileReport(name, dialect, tuple(ordered), tuple(dict.fromkeys(capped)))
@@ -144,24 +141,6 @@ def _finding(rule: Rule[Any], found: Found) -> Finding:
         found.affects or rule.affects,
         _clip(found.mend),
     )
-
-
-def _wrong_targets(dialect: Dialect, targets: Iterable[Target]) -> Iterator[Finding]:
-    """A finding for each target that does not read the dialect at all."""
-    for target in targets:
-        if dialect not in target.reads:
-            reads = " and ".join(sorted(known.label for known in target.reads))
-            yield Finding(
-                f"{dialect.value}.{_WRONG_TARGET}",
-                Severity.ERROR,
-                Position(1, 1),
-                "",
-                f"{target.label} does not read {dialect.label}",
-                dialect.label,
-                reads,
-                target.label,
-                "translate the descriptor first: vmport translate SOURCE DESTINATION",
-            )
 
 
 def _clip(text: str) -> str:

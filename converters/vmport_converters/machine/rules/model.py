@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from vmport_converters.machine.rules.targets import Target
+    from vmport_formats.machine.dialect import Dialect
     from vmport_formats.position import Position
 
 Subject = TypeVar("Subject")
@@ -25,19 +26,6 @@ class Severity(StrEnum):
     """It starts, but something is lost, ignored or at risk."""
     NOTE = "note"
     """Worth knowing before a move."""
-
-
-class Dialect(StrEnum):
-    """The descriptor formats that are checked."""
-
-    LIBVIRT = "libvirt"
-    VMX = "vmx"
-    OVF = "ovf"
-
-    @property
-    def label(self) -> str:
-        """For a person."""
-        return {"libvirt": "libvirt domain XML", "vmx": "VMX", "ovf": "OVF"}[self.value]
 
 
 class Layer(StrEnum):

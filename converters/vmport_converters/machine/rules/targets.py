@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from vmport_converters.machine.rules.model import Dialect
+from vmport_converters.machine.rules.model import Found
 from vmport_converters.machine.rules.vmware import HARDWARE, HOSTED_ONLY
 from vmport_formats.errors import UsageError
+from vmport_formats.machine.dialect import Dialect
 from vmport_formats.machine.ovf.envelope import OvfVersion
+from vmport_formats.position import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,21 @@ class Target:
     """Whether it refuses static MAC addresses of a VMX outside VMware's range."""
     unknown_types: frozenset[int] = frozenset()
     """``ResourceType``s of an OVF at which it stops."""
+
+
+def wrong_dialect(dialect: Dialect, target: Target) -> Iterator[Found]:
+    """A finding about the whole file, when `target` does not read `dialect` at all."""
+    if dialect not in target.reads:
+        reads = " and ".join(sorted(known.label for known in target.reads))
+        yield Found(
+            Position(1, 1),
+            "",
+            f"{target.label} does not read {dialect.label}",
+            "translate the descriptor first: vmport translate SOURCE DESTINATION",
+            dialect.label,
+            reads,
+            target.label,
+        )
 
 
 _VMWARE_TYPES: Final = frozenset({32768})

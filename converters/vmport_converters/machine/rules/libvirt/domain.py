@@ -16,11 +16,14 @@ from vmport_converters.machine.rules.libvirt.view import (
     unit_size,
 )
 from vmport_converters.machine.rules.model import Found, Layer, Severity
+from vmport_converters.machine.rules.targets import wrong_dialect
+from vmport_formats.machine.dialect import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vmport_converters.machine.rules.libvirt.view import DomainView
+    from vmport_converters.machine.rules.targets import Target
 
 _UUID: Final = re.compile(r"\s*\{?\s*([0-9a-fA-F][\s-]*){32}\}?\s*")
 _PLAIN_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
@@ -35,6 +38,15 @@ _LISTS: Final = (
     ("numatune/memnode", "nodeset"),
 )
 _TOPOLOGY: Final = ("sockets", "dies", "clusters", "cores", "threads")
+
+
+@RULES.target_rule("target-dialect", Severity.ERROR, affects="the named target")
+def target_dialect(_domain: DomainView, target: Target) -> Iterator[Found]:
+    """The target does not read libvirt's domain XML.
+
+    The descriptor has to be translated first.
+    """
+    yield from wrong_dialect(Dialect.LIBVIRT, target)
 
 
 @RULES.rule("type-missing", Severity.ERROR, affects=ALL, layer=Layer.STRUCTURE)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.machine.rules.model import Catalogue, Dialect, Found, Severity
+from vmport_converters.machine.rules.model import Catalogue, Found, Severity
+from vmport_formats.machine.dialect import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

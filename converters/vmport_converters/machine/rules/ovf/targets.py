@@ -21,7 +21,9 @@ from vmport_converters.machine.rules.ovf.view import (
     setting,
     type_of,
 )
+from vmport_converters.machine.rules.targets import wrong_dialect
 from vmport_converters.machine.rules.vmware import HARDWARE
+from vmport_formats.machine.dialect import Dialect
 from vmport_formats.machine.ovf.units import bytes_in
 from vmport_formats.units import MIB
 
@@ -32,6 +34,15 @@ if TYPE_CHECKING:
     from vmport_formats.machine.ovf.envelope import Envelope
 
 THE_TARGET = "the named target"
+
+
+@RULES.target_rule("target-dialect", Severity.ERROR, affects=THE_TARGET)
+def target_dialect(_ovf: Envelope, target: Target) -> Iterator[Found]:
+    """The target does not read OVF.
+
+    The descriptor has to be translated first.
+    """
+    yield from wrong_dialect(Dialect.OVF, target)
 
 
 @RULES.target_rule("target-version", Severity.ERROR, affects=THE_TARGET)

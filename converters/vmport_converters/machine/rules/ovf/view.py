@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.machine.rules.model import Catalogue, Dialect, Found, Severity
+from vmport_converters.machine.rules.model import Catalogue, Found, Severity
+from vmport_formats.machine.dialect import Dialect
 from vmport_formats.machine.ovf.envelope import (
     EPASD,
     RASD,

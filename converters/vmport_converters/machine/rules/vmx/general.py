@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from vmport_converters.machine.rules.model import Found, Layer, Severity
 from vmport_converters.machine.rules.spelling import nearest
+from vmport_converters.machine.rules.targets import wrong_dialect
 from vmport_converters.machine.rules.vmware import HARDWARE, HOSTED_ONLY, NEWEST, limits
 from vmport_converters.machine.rules.vmx.view import (
     ALL,
@@ -18,6 +19,7 @@ from vmport_converters.machine.rules.vmx.view import (
     at_top,
     at_value,
 )
+from vmport_formats.machine.dialect import Dialect
 from vmport_formats.machine.guest_os import vmware_guest
 from vmport_formats.machine.guest_os_table import VMWARE
 
@@ -170,6 +172,15 @@ def hardware_hosted_only(vmx: VmxView) -> Iterator[Found]:
             f"take {vmx.hardware - 1 if vmx.hardware != 6 else 4} or {vmx.hardware + 1}",
             expected="a version that ESXi has too",
         )
+
+
+@RULES.target_rule("target-dialect", Severity.ERROR, affects="the named target")
+def target_dialect(_vmx: VmxView, target: Target) -> Iterator[Found]:
+    """The target does not read VMX files.
+
+    The descriptor has to be translated first.
+    """
+    yield from wrong_dialect(Dialect.VMX, target)
 
 
 @RULES.target_rule("target-hardware", Severity.ERROR, affects="the named target")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.machine.rules.model import Catalogue, Dialect, Found, Severity
+from vmport_converters.machine.rules.model import Catalogue, Found, Severity
+from vmport_formats.machine.dialect import Dialect
 from vmport_formats.position import Position
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Which descriptor format a file is in, by its content and never by its suffix."""
+"""Parses a file as the kind of descriptor that it is; when it is none, says what it is instead."""
 
 from __future__ import annotations
 
@@ -7,37 +7,30 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.machine.rules.model import Dialect
-from vmport_formats.errors import UnknownFormat, UnsupportedFeature
+from vmport_formats.errors import UnknownFormat, UnsupportedFeature, VmportError
+from vmport_formats.machine.dialect import Dialect
 from vmport_formats.machine.ovf.envelope import NAMESPACES, OVIRT, split
 from vmport_formats.machine.vmx.syntax import looks_like_vmx, parse_vmx
 from vmport_formats.xml import parse_xml
 
 if TYPE_CHECKING:
     from vmport_formats.machine.vmx.syntax import VmxDocument
+    from vmport_formats.source import ByteSource
     from vmport_formats.xml import XmlDocument
 
-# What a file begins with when somebody names a disk, a package or the like by mistake.
+_HEAD: Final = 4096
+_TAR_AT: Final = 257
+
+# What a file that is no text begins with, disk images left out: those are asked of the formats.
 _BEGINNINGS: Final = {
-    b"QFI\xfb": "a qcow2 disk image",
-    b"KDMV": "a VMDK disk image",
-    b"COWD": "a VMDK disk image",
-    b"# Disk DescriptorFile": "the descriptor of a VMDK disk",
-    b"conectix": "a VHD disk image",
-    b"vhdxfile": "a VHDX disk image",
-    b"<<< ": "a VDI disk image",
-    b"QED\0": "a QED disk image",
-    b"WithoutFreeSpace": "a Parallels disk image",
-    b"WithouFreSpacExt": "a Parallels disk image",
     b"\x1f\x8b": "compressed with gzip",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x7fELF": "a program",
     b"\xfd7zXZ\0": "compressed with xz",
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x7fELF": "a program",
     b"MZ": "a Windows program",
     b"%PDF": "a PDF document",
 }
-_TAR_AT: Final = 257
 
 # Root elements of other XML that people have beside a machine, and what to do about it.
 _OTHER_ROOTS: Final = {
@@ -98,7 +91,6 @@ def parse_descriptor(data: bytes, *, name: str) -> Descriptor:
         UnsafeInput: XML with a document type.
         CorruptInput: XML that is not well-formed, or text beyond the limits.
     """
-    refuse_other_files(data, name=name)
     text = data.removeprefix(BOM_UTF8)
     if text.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or re.match(rb"[ \t\r\n]*<", text):
         return _xml(parse_xml(data, name=name))
@@ -108,26 +100,42 @@ def parse_descriptor(data: bytes, *, name: str) -> Descriptor:
     raise UnknownFormat(name, code="validate.unknown", problem=what, hint=_READ)
 
 
-def refuse_other_files(head: bytes, *, name: str) -> None:
-    """Nothing, unless `head`, the beginning of a file, shows that it is something else.
+def refuse_other_files(source: ByteSource) -> None:
+    """Nothing, if `source` may be a descriptor by its first bytes: text, and not that of a disk.
 
     Raises:
-        UnknownFormat: it does; the message says what it is.
+        UnknownFormat: it is not; the message says what it is.
     """
-    what = next((what for magic, what in _BEGINNINGS.items() if head.startswith(magic)), None)
-    if what is None and head[_TAR_AT : _TAR_AT + 5] == b"ustar":
-        what = "a tar archive, such as an OVA"
-    if what is None:
+    head = source.read_at(0, _HEAD)
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return
-    if "tar archive" in what:
-        hint = "unpack the .ovf file and check that"
-    elif "disk" in what:
-        hint = "see vmport inspect and vmport check for disk images"
-    else:
-        hint = _READ
+    if b"\0" not in head and not head.startswith((b"# Disk DescriptorFile", *_BEGINNINGS)):
+        return
+    what, hint = _what(source, head), _READ
+    if head[_TAR_AT : _TAR_AT + 5] == b"ustar":
+        what, hint = "a tar archive, such as an OVA", "unpack the .ovf file and check that"
+    elif what.endswith("disk image"):
+        hint = "vmport inspect shows what is in it"
     raise UnknownFormat(
-        name, code="validate.not-a-descriptor", problem=f"is {what}, not a descriptor", hint=hint
+        source.name,
+        code="validate.not-a-descriptor",
+        problem=f"is {what}, not a descriptor",
+        hint=hint,
     )
+
+
+def _what(source: ByteSource, head: bytes) -> str:
+    """What a file is that is no text."""
+    from vmport_formats.disk.model import DiskFormat
+    from vmport_formats.disk.probe import detect
+
+    try:
+        found = detect(source)
+    except VmportError:
+        found = DiskFormat.RAW
+    if found is not DiskFormat.RAW:
+        return f"a {found.label} disk image"
+    return next((what for mark, what in _BEGINNINGS.items() if head.startswith(mark)), "no text")
 
 
 def dialect_of(descriptor: Descriptor) -> Dialect:
