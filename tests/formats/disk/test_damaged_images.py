@@ -55,7 +55,7 @@ def image(request: pytest.FixtureRequest) -> Image:
 
 def look(image: Image, declared: DiskFormat | None) -> ImageInfo | None:
     """The metadata, or None for a refusal; anything but that fails the test."""
-    begin = time.monotonic()
+    begin = time.process_time()
     image.read = 0
     refusal: VmportError | None = None
     info: ImageInfo | None = None
@@ -63,7 +63,7 @@ def look(image: Image, declared: DiskFormat | None) -> ImageInfo | None:
         info = probe(image, declared=declared)
     except VmportError as error:
         refusal = error
-    assert time.monotonic() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
     assert image.read < BYTES
     if refusal is not None:
         assert refusal.exit_code in (3, 4)
