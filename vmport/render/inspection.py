@@ -155,7 +155,8 @@ _DETAILS: Final[dict[DiskFormat, dict[str, str]]] = {
     DiskFormat.PARALLELS: {"format-extension": "extension"},
     DiskFormat.DMG: {"image-variant": "holds a"},
     DiskFormat.LUKS: {
-        "cipher": "cipher",
+        "cipher-alg": "cipher",
+        "cipher-mode": "mode",
         "hash-alg": "hash",
         "active-slots": "keys in use",
         "uuid": "UUID",
