@@ -76,6 +76,16 @@ def test_azure_disk_has_the_size_in_its_footer(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("qemu-img")
+def test_geometry_of_nothing_is_no_size(tmp_path: Path) -> None:
+    """qemu takes such a disk of Virtual PC for empty."""
+    image = vhd.dynamic(SIZE, creator=b"vpc ", geometry=(0, 16, 51))
+    info = read_info(image)
+    assert info.virtual_size == SIZE
+    assert codes(info) == ["vhd.size-ambiguous"]
+    assert qemu_info(image.write(tmp_path / "a.vhd"))["virtual-size"] == 0
+
+
+@pytest.mark.needs("qemu-img")
 def test_fixed_disk_is_told_by_its_footer(tmp_path: Path) -> None:
     """qemu-img takes one for raw, and its footer for the disk's last sector."""
     path = tmp_path / "fixed.vhd"

@@ -146,12 +146,12 @@ DIRTY: dict[str, Any] = {"log_guid": vhdx.LOG_GUID}
             "vhdx.log-version",
         ),
         (
-            IMAGE.patched({NEWER: vhdx.header(9, log_at=MIB + 1, log_guid=UNKNOWN)}),
+            IMAGE.patched({NEWER: vhdx.header(9, log_at=MIB + 1)}),
             CorruptInput,
             "vhdx.log-offset",
         ),
         (
-            IMAGE.patched({NEWER: vhdx.header(9, log_at=0, log_guid=UNKNOWN)}),
+            IMAGE.patched({NEWER: vhdx.header(9, log_at=0)}),
             CorruptInput,
             "vhdx.log-offset",
         ),
@@ -213,6 +213,12 @@ DIRTY: dict[str, Any] = {"log_guid": vhdx.LOG_GUID}
         (vhdx.image(4096 + 512, logical=4096), CorruptInput, "vhdx.virtual-disk-size"),
         (vhdx.image(1 << 40), CorruptInput, "vhdx.block-table"),
         (vhdx.image(block_table={3: 6}), CorruptInput, "vhdx.block-offset"),
+        (vhdx.image(block_table={3: 2 * MIB | 6}), CorruptInput, "vhdx.block-offset"),
+        (
+            vhdx.image(block_size=2 * MIB, block_table={0: MIB // 2 | 6}),
+            CorruptInput,
+            "vhdx.block-offset",
+        ),
         (vhdx.image(block_table={3: 4 * MIB | 6}), TruncatedInput, "vhdx.block-outside"),
         (
             vhdx.image(flags=2, locator=vhdx.locator({}, kind=UNKNOWN)),

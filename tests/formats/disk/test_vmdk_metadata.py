@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import time
 import tracemalloc
@@ -281,6 +282,8 @@ def test_parent_and_its_cid_must_go_together() -> None:
     ("content", "error", "code"),
     [
         (vmdk.descriptor().replace("createType", "createtipe"), CorruptInput, "vmdk.create-type"),
+        (vmdk.descriptor(create_type="x\x9b31m"), CorruptInput, "vmdk.create-type"),
+        (vmdk.descriptor(create_type="x" * 128), CorruptInput, "vmdk.create-type"),
         (vmdk.descriptor(""), CorruptInput, "vmdk.extents"),
         (vmdk.descriptor("RW 2048 FLAT flat.raw 0"), CorruptInput, "vmdk.extent-line"),
         (vmdk.descriptor("RW -1 ZERO"), CorruptInput, "vmdk.extent-line"),
@@ -337,7 +340,10 @@ def test_what_is_told_of_descriptors(content: str, expected: str) -> None:
 def test_file_names_in_their_encoding(encoding: str, codec: str) -> None:
     name = {"windows-1252": "größe.raw"}.get(encoding, "仮想.raw")
     content = vmdk.descriptor(f'RW 1 FLAT "{name}" 0', more=f'encoding="{encoding}"')
-    assert names(text(content.encode(codec))) == [name]
+    info = text(content.encode(codec))
+    assert names(info) == [name]
+    extents: Any = info.details["extents"]
+    assert extents[0]["filename"] == name
 
 
 def test_file_names_that_cannot_be_decoded_can_be_printed() -> None:
@@ -386,11 +392,16 @@ def test_hostile_descriptors_cost_little(filling: bytes) -> None:
     begin = time.process_time()
     outcome(source)
     assert time.process_time() - begin < 1.5
+
+
+def test_hostile_descriptors_take_little_memory() -> None:
+    extents = "\n\n".join(f'RW 1 FLAT "{number}" 0' for number in range(4000))
+    source = MemorySource(vmdk.descriptor(extents).encode())
     tracemalloc.start()
     outcome(source)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 64 * MIB
+    assert peak < 16 * MIB, "four times as many extents are possible"
 
 
 def outcome(source: MemorySource) -> str | None:
@@ -549,6 +560,67 @@ def test_a_cut_disk_is_refused_wherever_it_is_cut(image: ImageFile) -> None:
     for size in (4, 100, 511, 512, 512 * 20, 512 * 21, image.size - 512, image.size - 513):
         with pytest.raises(CorruptInput):
             read_info(image.cut(size))
+
+
+def with_grains(grains: list[int], *, tables: int = 1, size: int = 0, **fields: Any) -> ImageFile:
+    """A disk of `tables` grain tables, at sector 256, that place the same grains each."""
+    entries = fields.setdefault("entries", 512)
+    fields.setdefault("capacity", 128 * entries * tables)
+    fields.setdefault("overhead", 0)
+    table = struct.pack(f"<{entries}I", *grains, *[0] * (entries - len(grains)))
+    stride = -(-len(table) // 512)
+    after = 256 + stride * tables
+    directory = struct.pack(f"<{tables}I", *range(256, after, stride))
+    header = {"flags": 1, "gd_offset": after, "descriptor_offset": 0} | fields
+    content = table.ljust(stride * 512, b"\0") * tables + directory
+    image = vmdk.sparse("", **header).patched({256 * 512: content})
+    return image.cut(max(image.size, size))
+
+
+def test_a_grain_that_was_cut_off() -> None:
+    """qemu reads zeros there, and says nothing."""
+    whole = with_grains([0, 1, 2000], size=(2000 + 128) * 512)
+    read_info(whole)
+    with pytest.raises(TruncatedInput) as caught:
+        read_info(whole.cut(whole.size - 1))
+    assert caught.value.code == "vmdk.grain-outside"
+    # Of the last grain, only what belongs to the disk must be there.
+    read_info(with_grains([0, 0, 2000], size=2001 * 512, capacity=257))
+
+
+def test_a_compressed_grain_that_was_cut_off() -> None:
+    grain = {2000 * 512: struct.pack("<QI", 0, 700)}
+    stream = {"flags": 0x3_0001, "algorithm": 1}
+    whole = with_grains([2000], size=2000 * 512 + 712, **stream).patched(grain)
+    read_info(whole)
+    with pytest.raises(TruncatedInput) as caught:
+        read_info(whole.cut(whole.size - 1))
+    assert caught.value.code == "vmdk.grain-outside"
+
+
+def test_a_grain_table_that_was_cut_off() -> None:
+    image = with_grains([])
+    outside = image.patched({image.size - 4: struct.pack("<I", 1 << 20)})
+    with pytest.raises(TruncatedInput) as caught:
+        read_info(outside)
+    assert caught.value.code == "vmdk.table-outside"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        with_grains([40_000] * 512, tables=1 << 13, size=40_100 * 512, flags=0x3_0001, algorithm=1),
+        with_grains([1] * 512, tables=1 << 13),
+        vmdk.sparse(
+            "", flags=1, descriptor_offset=0, overhead=0, grain_size=8, entries=1, capacity=1 << 45
+        ).cut(1 << 46),
+    ],
+    ids=["last grains", "tables", "directory"],
+)
+def test_hostile_tables_cost_little(image: ImageFile) -> None:
+    begin = time.process_time()
+    read_info(image)
+    assert time.process_time() - begin < 1.5
 
 
 # Extents of ESX

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import sys
 from array import array
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
+from vmport_formats.disk.vhd.footers import choose_footer, find_back, find_front
 from vmport_formats.disk.vhd.layout import (
-    COOKIE,
     EPOCH,
-    FOOTER_LENGTH,
     HEADER_COOKIE,
     HEADER_LENGTH,
     MAX_SECTORS,
@@ -25,7 +23,6 @@ from vmport_formats.disk.vhd.layout import (
     DynamicHeader,
     Footer,
     ParentLocator,
-    footer_checksum,
     header_checksum,
     unpack_footer,
     unpack_header,
@@ -36,6 +33,7 @@ from vmport_formats.source import read_exactly
 from vmport_formats.units import SECTOR, Bytes, Sectors, format_size, sectors_to_bytes
 
 if TYPE_CHECKING:
+    from vmport_formats.disk.vhd.footers import FoundFooter
     from vmport_formats.references import Reference
     from vmport_formats.source import ByteSource
 
@@ -52,23 +50,9 @@ _MAX_SCANNED_ENTRIES: Final = 1 << 20
 _SCAN: Final = 1 << 14  # entries at a time
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A footer, where it was found."""
-
-    at: int
-    raw: bytes  # padded to 512 bytes
-    length: int  # in the file: 512, or 511
-
-    @property
-    def sound(self) -> bool:
-        """Whether the checksum is right."""
-        return footer_checksum(self.raw) == unpack_footer(self.raw).checksum
-
-
 def matches(source: ByteSource) -> bool:
     """Whether there is a footer at the end, or its copy at the start."""
-    return _find_back(source) is not None or _find_front(source) is not None
+    return find_back(source) is not None or find_front(source) is not None
 
 
 def read_info(source: ByteSource) -> ImageInfo:
@@ -80,7 +64,7 @@ def read_info(source: ByteSource) -> ImageInfo:
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: with codes ``vhd.*``.
     """
-    found, concerns = _choose_footer(source)
+    found, concerns = choose_footer(source)
     footer = unpack_footer(found.raw)
     disk_type = _check_footer(source, footer, at=found.at)
     virtual_size = _virtual_size(source, footer, at=found.at)
@@ -102,83 +86,6 @@ def read_info(source: ByteSource) -> ImageInfo:
         concerns=tuple(concerns),
         details=_footer_details(footer) | more,
     )
-
-
-def _find_front(source: ByteSource) -> _Found | None:
-    sector = source.read_at(0, FOOTER_LENGTH)
-    if len(sector) < FOOTER_LENGTH or not sector.startswith(COOKIE):
-        return None
-    return _Found(0, sector, FOOTER_LENGTH)
-
-
-def _find_back(source: ByteSource) -> _Found | None:
-    """The footer in the last 512 bytes, or in the last 511 as before Virtual PC 2004."""
-    for length in (FOOTER_LENGTH, FOOTER_LENGTH - 1):
-        at = source.size - length
-        if at < 0:
-            continue
-        sector = source.read_at(at, length)
-        if sector.startswith(COOKIE) and len(sector) == length:
-            return _Found(at, sector.ljust(FOOTER_LENGTH, b"\0"), length)
-    return None
-
-
-def _choose_footer(source: ByteSource) -> tuple[_Found, list[Concern]]:
-    """The footer that counts, and what is odd about the other one."""
-    front, back = _find_front(source), _find_back(source)
-    damaged = back or front
-    if damaged is None:
-        raise CorruptInput(
-            source.name, code="vhd.magic", problem="has no VHD footer at its end or start"
-        )
-    if back is not None and back.sound:
-        return back, _front_concerns(front, back)
-    if front is None or not front.sound:
-        raise CorruptInput(
-            source.name,
-            at=damaged.at,
-            code="vhd.footer-checksum",
-            problem=f"footer checksum is {unpack_footer(damaged.raw).checksum:#010x}; "
-            f"its bytes sum to {footer_checksum(damaged.raw):#010x}",
-        )
-    if unpack_footer(front.raw).disk_type == DiskType.FIXED:
-        raise CorruptInput(
-            source.name,
-            at=front.at,
-            code="vhd.footer-place",
-            problem="a fixed disk has its footer at the end of the file, not at the start",
-            hint="the file may be cut short; copy it again",
-        )
-    text = (
-        "has no footer at its end; the copy at its start was used"
-        if back is None
-        else "the footer at its end is damaged; the copy at its start was used"
-    )
-    return front, [Concern("vhd.footer-missing" if back is None else "vhd.footer-checksum", text)]
-
-
-def _front_concerns(front: _Found | None, back: _Found) -> list[Concern]:
-    fixed = unpack_footer(back.raw).disk_type == DiskType.FIXED
-    if front is None:
-        if fixed:
-            return []
-        return [Concern("vhd.footer-copy", "has no copy of its footer at the start")]
-    if front.at == back.at:  # a fixed disk of no bytes is its footer alone
-        return []
-    if fixed:
-        text = "is a fixed disk, but begins like a dynamic one; qemu takes it for that"
-        return [Concern("vhd.footer-mismatch", text)]
-    if front.raw[: back.length] == back.raw[: back.length]:
-        return []
-    pairs = zip(Footer._fields, unpack_footer(front.raw), unpack_footer(back.raw), strict=True)
-    fields = [name.replace("_", "-") for name, one, other in pairs if one != other]
-    return [
-        Concern(
-            "vhd.footer-mismatch",
-            "the footer and its copy at the start disagree on "
-            + (", ".join(fields) or "reserved bytes"),
-        )
-    ]
 
 
 def _check_footer(source: ByteSource, footer: Footer, *, at: int) -> DiskType:
@@ -203,11 +110,7 @@ def _check_footer(source: ByteSource, footer: Footer, *, at: int) -> DiskType:
 
 
 def _virtual_size(source: ByteSource, footer: Footer, *, at: int) -> Bytes:
-    sectors = Sectors(footer.current_size // SECTOR)
-    geometry = footer.geometry_sectors
-    by_geometry = footer.creator_application in _SIZED_BY_GEOMETRY
-    if by_geometry and geometry and not footer.has_largest_geometry:
-        sectors = Sectors(geometry)
+    sectors = _sectors(footer)
     if sectors > MAX_SECTORS:
         raise CorruptInput(
             source.name,
@@ -219,27 +122,37 @@ def _virtual_size(source: ByteSource, footer: Footer, *, at: int) -> Bytes:
     return sectors_to_bytes(sectors)
 
 
+def _sectors(footer: Footer) -> Sectors:
+    """How long the disk is; a geometry of nothing is no size."""
+    by_geometry = footer.creator_application in _SIZED_BY_GEOMETRY
+    if by_geometry and footer.geometry_sectors and not footer.has_largest_geometry:
+        return Sectors(footer.geometry_sectors)
+    return Sectors(footer.current_size // SECTOR)
+
+
 def _size_concern(footer: Footer) -> list[Concern]:
-    """Old qemu sizes the disks of some creators, Azure among them, by their geometry."""
-    known = _SIZED_BY_GEOMETRY | _SIZED_BY_FOOTER
-    by_geometry = footer.geometry_sectors * SECTOR
-    if (
-        footer.creator_application in known
-        or footer.has_largest_geometry
-        or by_geometry == footer.current_size // SECTOR * SECTOR
-    ):
+    """Whether some qemu takes the disk for another size: up to 9, one from Azure's makers."""
+    ours = _sectors(footer)
+    geometry = footer.geometry_sectors
+    if footer.has_largest_geometry or geometry == ours:
         return []
+    if footer.creator_application in _SIZED_BY_GEOMETRY:
+        who = "qemu"
+    elif footer.creator_application in _SIZED_BY_FOOTER:
+        return []
+    else:
+        who = "qemu before version 10"
     return [
         Concern(
             "vhd.size-ambiguous",
-            f"its size is {footer.current_size} bytes, but qemu before version 10 takes it for "
-            f"{by_geometry}, from its geometry",
+            f"its size is {ours * SECTOR} bytes, but {who} takes it for {geometry * SECTOR}, "
+            "from its geometry",
         )
     ]
 
 
 def _check_fixed(
-    source: ByteSource, footer: Footer, virtual_size: int, found: _Found
+    source: ByteSource, footer: Footer, virtual_size: int, found: FoundFooter
 ) -> list[Concern]:
     """A fixed disk is its bytes, then the footer."""
     if virtual_size > found.at:

@@ -102,7 +102,7 @@ def read_headers(source: ByteSource) -> tuple[Headers, list[Concern]]:
         )
     first, second = (_read_header(source, at) for at in HEADER_OFFSETS)
     current = _newer(source, first, second)
-    _check_version(source, current)
+    _check_current(source, current)
     concerns = [
         Concern(
             "vhdx.header-damaged",
@@ -151,7 +151,7 @@ def _newer(source: ByteSource, first: Candidate, second: Candidate) -> Candidate
     return second if two.sequence_number > one.sequence_number else first
 
 
-def _check_version(source: ByteSource, candidate: Candidate) -> None:
+def _check_current(source: ByteSource, candidate: Candidate) -> None:
     header = candidate.header
     if header.version != 1:
         raise UnsupportedFeature(
@@ -160,8 +160,6 @@ def _check_version(source: ByteSource, candidate: Candidate) -> None:
             code="vhdx.version",
             problem=f"format version is {header.version}; only 1 is known",
         )
-    if guid(header.log_guid) == NIL:
-        return
     if header.log_version != 0:
         raise UnsupportedFeature(
             source.name,

@@ -49,10 +49,11 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """The two regions that every VHDX has."""
+    """The two regions that every VHDX has, and its log."""
 
     block_table: Region
     metadata: Region
+    log: Region
 
 
 def read_regions(source: ByteSource, *, log: Region) -> tuple[Regions, list[Concern]]:
@@ -155,7 +156,7 @@ def _parse(source: ByteSource, data: bytes, *, at: int, log: Region) -> Regions:
             code="vhdx.region-missing",
             problem=f"region table lists no {' and no '.join(missing)}",
         )
-    return Regions(known[BAT_REGION], known[METADATA_REGION])
+    return Regions(known[BAT_REGION], known[METADATA_REGION], log)
 
 
 def _check(source: ByteSource, region: Region, *, at: int) -> None:

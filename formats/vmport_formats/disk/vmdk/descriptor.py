@@ -62,26 +62,12 @@ class Extent:
     sectors: Sectors
     type: ExtentType
     name: str | None
-    """The file, as written; a ZERO extent needs none."""
+    """The file, a character for each byte of it: see `decode`.  A ZERO extent needs none."""
     offset: Sectors | None
     """Where in the file it begins, when the line says so."""
     rest: str
     """What follows that, which is a partition's UUID and a device's name, if anything."""
     line: int
-
-    def as_details(self) -> dict[str, object]:
-        """Its fields, JSON-ready, by the names of qemu-img where it has them."""
-        details: dict[str, object] = {
-            "filename": self.name,
-            "format": self.type.value,
-            "virtual-size": sectors_to_bytes(self.sectors),
-            "access": self.access,
-        }
-        if self.offset is not None:
-            details["offset"] = sectors_to_bytes(self.offset)
-        if self.rest:
-            details["device"] = self.rest
-        return details
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +292,7 @@ class _Parser:
         return extent
 
     def descriptor(self, raw: bytes) -> Descriptor:
-        """All that was taken, with file names in the encoding that the descriptor declares."""
+        """All that was taken."""
         for key in ("CID", "parentCID"):
             value = self._values.get(key)
             if value is not None and not _HEX.fullmatch(value):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.disk.vmdk.descriptor import (
     MAX_DESCRIPTOR,
-    NO_PARENT,
     Descriptor,
     ExtentType,
     codec,
@@ -22,7 +22,14 @@ from vmport_formats.disk.vmdk.esx import (
     read_cowd,
     read_sesparse,
 )
-from vmport_formats.disk.vmdk.qemu_view import KEYS_WINDOW, qemu_extents, qemu_parent
+from vmport_formats.disk.vmdk.other_files import (
+    extent_references,
+    extents_of_qemu,
+    name_concerns,
+    parent_references,
+    tracking_references,
+)
+from vmport_formats.disk.vmdk.qemu_view import KEYS_WINDOW, qemu_parent
 from vmport_formats.disk.vmdk.sparse import MAGIC, SparseExtent, read_sparse
 from vmport_formats.errors import CorruptInput
 from vmport_formats.references import Reference, ReferenceKind
@@ -37,6 +44,7 @@ _EMBEDDED: Final = "embedded descriptor, "
 # qemu looks for the embedded descriptor's keys here, wherever the header says that it is.
 _QEMU_DESCRIPTOR: Final = SECTOR
 
+_CREATE_TYPE: Final = re.compile(r"[A-Za-z0-9_.-]{1,127}")
 # The kinds of disk that are one file; and all kinds that are known, from VMware's documents.
 _ONE_FILE: Final = frozenset({"monolithicSparse", "streamOptimized"})
 _CREATE_TYPES: Final = _ONE_FILE | {
@@ -123,12 +131,15 @@ def _described(
     where: str = "",
 ) -> ImageInfo:
     """A disk whose descriptor stands alone, or in a file without data of its own."""
-    if descriptor.create_type is None:
+    kind = descriptor.create_type
+    if kind is None or not _CREATE_TYPE.fullmatch(kind):
         raise CorruptInput(
             source.name,
             at=where.rstrip(", ") or None,
             code="vmdk.create-type",
-            problem="descriptor states no createType",
+            problem="descriptor states no createType"
+            if kind is None
+            else f"createType is {kind[:80]!r}; must be a word",
         )
     if not descriptor.extents:
         raise CorruptInput(
@@ -137,26 +148,26 @@ def _described(
             code="vmdk.extents",
             problem="descriptor lists no extents",
         )
-    extents = _extent_references(descriptor.extents, descriptor)
-    strays, more = _qemu_extents(descriptor)
-    parents, parent_concerns = _parents(descriptor, qemu_finds)
+    extents = extent_references(descriptor.extents, descriptor)
+    strays, more = extents_of_qemu(descriptor)
+    parents, parent_concerns = parent_references(descriptor, qemu_finds)
     concerns += [
         Concern(
             "vmdk.create-type",
-            f"is of type {descriptor.create_type}, whose data lies in other files",
+            f"is of type {kind}, whose data lies in other files",
         )
     ]
     concerns += [*_descriptor_concerns(descriptor), *more, *parent_concerns]
     return ImageInfo(
         DiskFormat.VMDK,
-        variant=descriptor.create_type,
+        variant=kind,
         virtual_size=descriptor.virtual_size,
         file_size=Bytes(source.size),
-        references=(*extents, *strays, *parents, *_tracking(descriptor)),
+        references=(*extents, *strays, *parents, *tracking_references(descriptor)),
         encrypted=_encrypted(descriptor),
         concerns=tuple(concerns),
         details=_descriptor_details(descriptor)
-        | {"extents": [extent.as_details() for extent in descriptor.extents]},
+        | {"extents": [_extent_details(extent, descriptor) for extent in descriptor.extents]},
     )
 
 
@@ -174,7 +185,7 @@ def _sparse_info(source: ByteSource, extent: SparseExtent) -> ImageInfo:
         variant = "sparse extent"
         concerns.append(_lone("sparse"))
     elif not _describes_itself(descriptor.extents):
-        references = _extent_references(descriptor.extents, descriptor)
+        references = extent_references(descriptor.extents, descriptor)
         concerns.append(
             Concern(
                 "vmdk.extents-ambiguous",
@@ -197,11 +208,12 @@ def _sparse_info(source: ByteSource, extent: SparseExtent) -> ImageInfo:
                 f"is one file, and yet says to be of type {descriptor.create_type}",
             )
         )
-    parents, more = _parents(descriptor, qemu_finds)
+    parents, more = parent_references(descriptor, qemu_finds)
     concerns += [*_descriptor_concerns(descriptor), *more]
     grain = sectors_to_bytes(Sectors(extent.header.grain_size))
+    name = next((item.name for item in descriptor.extents), None)
     own: dict[str, object] = {
-        "filename": next((item.name for item in descriptor.extents), None),
+        "filename": None if name is None else decode(name, codec(descriptor))[0],
         "format": ExtentType.SPARSE.value,
         "virtual-size": capacity,
         "cluster-size": grain,
@@ -212,7 +224,7 @@ def _sparse_info(source: ByteSource, extent: SparseExtent) -> ImageInfo:
         virtual_size=capacity,
         file_size=Bytes(source.size),
         cluster_size=grain,
-        references=(*references, *parents, *_tracking(descriptor)),
+        references=(*references, *parents, *tracking_references(descriptor)),
         encrypted=_encrypted(descriptor),
         dirty=bool(extent.header.unclean_shutdown),
         concerns=tuple(concerns),
@@ -254,113 +266,6 @@ def _describes_itself(extents: tuple[Extent, ...]) -> bool:
     return [extent.type for extent in extents] in ([], [ExtentType.SPARSE])
 
 
-def _extent_references(
-    extents: tuple[Extent, ...], descriptor: Descriptor
-) -> tuple[Reference, ...]:
-    """The files of the extents, each once, in order."""
-    encoding = codec(descriptor)
-    return tuple(
-        dict.fromkeys(
-            Reference(
-                ReferenceKind.EXTENT, decode(extent.name, encoding)[0], extent.type.file_format
-            )
-            for extent in extents
-            if extent.name is not None
-        )
-    )
-
-
-def _qemu_extents(descriptor: Descriptor) -> tuple[tuple[Reference, ...], list[Concern]]:
-    """The files that only qemu would open, and whether it reads another disk than this one."""
-    found = qemu_extents(descriptor.raw)
-    if found is None:
-        return (), []
-    meant = [
-        (extent.sectors, extent.type.value, extent.name, extent.offset or 0, 1)
-        for extent in descriptor.extents
-    ]
-    read = [
-        (item.sectors, _latin(item.type), _latin(item.name), item.offset or 0, item.times)
-        for item in found
-    ]
-    if meant == read:
-        return (), []
-    encoding = codec(descriptor)
-    names = {extent.name for extent in descriptor.extents}
-    strays = dict.fromkeys(
-        Reference(ReferenceKind.EXTENT, decode(name, encoding)[0])
-        for _, _, name, _, _ in read
-        if name not in names
-    )
-    size = sectors_to_bytes(Sectors(sum(item.sectors * item.times for item in found)))
-    causes = []
-    if len(read) < len(meant):
-        causes.append("passes over extents that are not RW or of a type without a file")
-    if any(item.times > 1 for item in found):
-        causes.append("takes an extent after a blank line for two")
-    reason = f"it {' and '.join(causes)}" if causes else "it scans across line ends"
-    return tuple(strays), [
-        Concern(
-            "vmdk.extents-ambiguous",
-            f"its extents add up to {descriptor.virtual_size} bytes, but qemu reads {size}: "
-            f"{reason}",
-        )
-    ]
-
-
-def _parents(
-    descriptor: Descriptor, qemu_finds: bytes | None
-) -> tuple[tuple[Reference, ...], list[Concern]]:
-    encoding = codec(descriptor)
-    hint = descriptor.values.get("parentFileNameHint")
-    names = [] if hint is None else [decode(hint, encoding)[0]]
-    concerns = []
-    has_parent = descriptor.parent_cid not in {None, NO_PARENT}
-    if has_parent and hint is None:
-        concerns.append(
-            Concern(
-                "vmdk.parent-unnamed",
-                f"rests on a parent with CID {descriptor.parent_cid:08x}, "
-                "but does not say where that is",
-            )
-        )
-    if hint is not None and not has_parent:
-        concerns.append(
-            Concern(
-                "vmdk.parent-ambiguous",
-                "names a parent, but its parentCID says that there is none",
-            )
-        )
-    if qemu_finds is not None and qemu_finds != (hint or "").encode("latin-1"):
-        stray = decode(_latin(qemu_finds), encoding)[0]
-        names.append(stray)
-        concerns.append(
-            Concern(
-                "vmdk.parent-ambiguous",
-                f"qemu finds a parent where the format has none, and opens it: {stray!r}",
-            )
-        )
-    elif qemu_finds is None and hint is not None:
-        concerns.append(
-            Concern(
-                "vmdk.parent-ambiguous",
-                "names a parent where qemu does not look for one; it reads zeros instead",
-            )
-        )
-    return (
-        tuple(Reference(ReferenceKind.PARENT, name, "vmdk") for name in dict.fromkeys(names)),
-        concerns,
-    )
-
-
-def _tracking(descriptor: Descriptor) -> tuple[Reference, ...]:
-    """The file that records which blocks have changed since a backup; no data of the disk."""
-    name = descriptor.values.get("changeTrackPath")
-    if not name:
-        return ()
-    return (Reference(ReferenceKind.CHANGE_TRACKING, decode(name, codec(descriptor))[0]),)
-
-
 def _encrypted(descriptor: Descriptor) -> bool:
     """Workstation encrypts with keys in the descriptor, ESXi with a filter named there."""
     filters = descriptor.disk_database.get("ddb.iofilters", "")
@@ -384,33 +289,7 @@ def _descriptor_concerns(descriptor: Descriptor) -> list[Concern]:
     kind = descriptor.create_type
     if kind is not None and kind not in _CREATE_TYPES:
         concerns.append(Concern("vmdk.create-type-unknown", f"createType {kind!r} is not known"))
-    concerns += _name_concerns(descriptor)
-    return concerns
-
-
-def _name_concerns(descriptor: Descriptor) -> list[Concern]:
-    encoding = codec(descriptor)
-    names = [extent.name for extent in descriptor.extents if extent.name is not None]
-    concerns = []
-    # A colon makes a drive, or a protocol of qemu's, of a name that leads to no other folder.
-    if path := next((name for name in names if any(sign in name for sign in "/\\:")), None):
-        concerns.append(
-            Concern(
-                "vmdk.extent-path",
-                f"an extent is more than a file name: {decode(path, encoding)[0]!r}",
-            )
-        )
-    declared = descriptor.values.get("encoding")
-    if declared is not None and encoding is None:
-        concerns.append(Concern("vmdk.encoding", f"declares the unknown encoding {declared!r}"))
-    odd = (name for name in names if not name.isascii())
-    if any(encoding != "utf-8" or not decode(name, encoding)[1] for name in odd):
-        concerns.append(
-            Concern(
-                "vmdk.file-name-encoding",
-                "a file name has characters that programs will read differently",
-            )
-        )
+    concerns += name_concerns(descriptor)
     return concerns
 
 
@@ -434,9 +313,20 @@ def _descriptor_details(descriptor: Descriptor) -> dict[str, object]:
     return details
 
 
-def _latin(text: bytes) -> str:
-    """`text` as the parser of descriptors holds it, a character a byte."""
-    return text.decode("latin-1")
+def _extent_details(extent: Extent, descriptor: Descriptor) -> dict[str, object]:
+    """An extent, JSON-ready, by the names of qemu-img where it has them."""
+    encoding = codec(descriptor)
+    details: dict[str, object] = {
+        "filename": None if extent.name is None else decode(extent.name, encoding)[0],
+        "format": extent.type.value,
+        "virtual-size": sectors_to_bytes(extent.sectors),
+        "access": extent.access,
+    }
+    if extent.offset is not None:
+        details["offset"] = sectors_to_bytes(extent.offset)
+    if extent.rest:
+        details["device"] = decode(extent.rest, encoding)[0]
+    return details
 
 
 def _kebab(key: str) -> str:
