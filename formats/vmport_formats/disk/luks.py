@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vmport_formats.disk.layer import Cipher, Opener, Run
+    from vmport_formats.encryption.luks1 import Header
     from vmport_formats.source import ByteSource
 
 __all__ = ["matches", "open_layer", "read_info"]
@@ -33,15 +34,25 @@ def read_info(source: ByteSource) -> ImageInfo:
         virtual_size=Bytes(-(-(source.size - header.payload_offset) // SECTOR) * SECTOR),
         file_size=Bytes(source.size),
         encrypted=True,
-        details={
-            "cipher": f"{header.cipher}-{header.mode}",
-            "hash-alg": header.hash,
-            "key-bits": header.key_length * 8,
-            "uuid": header.uuid,
-            "payload-offset": header.payload_offset,
-            "active-slots": len(header.slots),
-        },
+        details=_details(header),
     )
+
+
+def _details(header: Header) -> dict[str, object]:
+    """By qemu-img's names, which split ``xts-plain64`` and count the bits of one key."""
+    mode, _, generator = header.mode.partition("-")
+    # XTS takes two keys, one of them for the tweak.
+    bits = header.key_length * 8 // (2 if mode == "xts" else 1)
+    return {
+        "cipher-alg": f"{header.cipher}-{bits}",
+        "cipher-mode": mode,
+        "ivgen-alg": generator.partition(":")[0],
+        "hash-alg": header.hash,
+        "uuid": header.uuid,
+        "payload-offset": header.payload_offset,
+        "master-key-iters": header.digest_iterations,
+        "active-slots": len(header.slots),
+    }
 
 
 class LuksLayer:
