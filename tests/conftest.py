@@ -23,6 +23,8 @@ def _lacking(item: pytest.Item) -> str | None:
     wanted = [tool for mark in item.iter_markers("needs") for tool in mark.args]
     if tools := [tool for tool in wanted if shutil.which(tool) is None]:
         return f"MISSING PROGRAM: {', '.join(tools)}; run `make setup` as root"
+    if item.get_closest_marker("needs_root") and os.geteuid() != 0:
+        return "MISSING RIGHTS: only root may start engines, make devices and give files away"
     if item.get_closest_marker("qemu_samples") and samples.missing():
         return "MISSING SAMPLES of qemu; run `python3 tests/samples.py`"
     return None

@@ -12,7 +12,7 @@ import os
 import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,9 @@ BLOCK: Final = 1 << 20
 _WINDOW: Final = 1 << 15
 _MOST_THREADS: Final = 8
 _HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, no system
+_POLYNOMIAL: Final = 0xEDB88320  # of CRC-32, bits reflected: the highest is x^0
+_ONE: Final = 1 << 31
+_X_TO_8: Final = 1 << 23
 _LAST_BLOCK: Final = b"\x03\x00"  # an empty one with fixed codes, marked as the final
 
 
@@ -34,7 +37,7 @@ class GzipWriter:
         self._sink = sink
         self._threads = max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="gzip")
-        self._waiting: deque[Future[bytes]] = deque()
+        self._waiting: deque[Future[_Deflated]] = deque()
         self._dictionary = b""
         self._crc = 0
         self._length = 0
@@ -44,15 +47,13 @@ class GzipWriter:
         """Take `block`: `BLOCK` bytes, or fewer if it is the last."""
         self._waiting.append(self._pool.submit(_deflate, block, self._dictionary))
         self._dictionary = block[-_WINDOW:]
-        self._crc = _crc32(block, self._crc)
-        self._length += len(block)
         while len(self._waiting) > 2 * self._threads:
-            self._sink(self._waiting.popleft().result())
+            self._take()
 
     def finish(self) -> None:
         """Write what is left, and the trailer."""
         while self._waiting:
-            self._sink(self._waiting.popleft().result())
+            self._take()
         trailer = self._crc.to_bytes(4, "little") + (self._length % (1 << 32)).to_bytes(4, "little")
         self._sink(_LAST_BLOCK + trailer)
 
@@ -60,23 +61,56 @@ class GzipWriter:
         """Stop the threads, finished or not."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _take(self) -> None:
+        done = self._waiting.popleft().result()
+        self._crc = combine_crc(self._crc, done.crc, done.length)
+        self._length += done.length
+        self._sink(done.data)
 
-try:
-    from isal import isal_zlib
-except ImportError:  # no wheel for this processor
 
-    def _deflate(block: bytes, dictionary: bytes) -> bytes:
-        stream = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=dictionary)
-        return stream.compress(block) + stream.flush(zlib.Z_SYNC_FLUSH)
+class _Deflated(NamedTuple):
+    """A block, compressed."""
 
-    _crc32 = zlib.crc32
-else:
+    data: bytes
+    crc: int
+    """CRC-32 of the block as it was."""
+    length: int
+    """Bytes of the block as it was."""
 
-    def _deflate(block: bytes, dictionary: bytes) -> bytes:
-        if dictionary:
-            stream = isal_zlib.compressobj(2, isal_zlib.DEFLATED, -15, zdict=dictionary)
-        else:
-            stream = isal_zlib.compressobj(2, isal_zlib.DEFLATED, -15)
-        return stream.compress(block) + stream.flush(isal_zlib.Z_SYNC_FLUSH)
 
-    _crc32 = isal_zlib.crc32
+def _deflate(block: bytes, dictionary: bytes) -> _Deflated:
+    try:
+        from isal import isal_zlib
+    except ImportError:  # no wheel for this processor
+        plain = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=dictionary)
+        data = plain.compress(block) + plain.flush(zlib.Z_SYNC_FLUSH)
+        return _Deflated(data, zlib.crc32(block), len(block))
+    if dictionary:
+        fast = isal_zlib.compressobj(2, isal_zlib.DEFLATED, -15, zdict=dictionary)
+    else:
+        fast = isal_zlib.compressobj(2, isal_zlib.DEFLATED, -15)
+    data = fast.compress(block) + fast.flush(isal_zlib.Z_SYNC_FLUSH)
+    return _Deflated(data, isal_zlib.crc32(block), len(block))
+
+
+def combine_crc(first: int, second: int, length: int) -> int:
+    """The CRC-32 of two runs of bytes together, from that of each; the second has `length` bytes.
+
+    Appending n bytes multiplies the first by x^8n, modulo the polynomial (bits reflected).
+    """
+    power, square = _ONE, _X_TO_8
+    while length:
+        if length & 1:
+            power = _multiply(power, square)
+        square = _multiply(square, square)
+        length >>= 1
+    return _multiply(first, power) ^ second
+
+
+def _multiply(left: int, right: int) -> int:
+    product = 0
+    for bit in range(31, -1, -1):
+        if left >> bit & 1:
+            product ^= right
+        right = right >> 1 ^ (_POLYNOMIAL if right & 1 else 0)
+    return product

@@ -25,6 +25,8 @@ MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 
+CREATED: Final = "org.opencontainers.image.created"
+TITLE: Final = "org.opencontainers.image.title"
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME: Final = "io.containerd.image.name"
 """Where containerd, Docker and Podman look for the full name of an image in an OCI archive."""
@@ -67,16 +69,14 @@ def write_documents(
     document = describe(run, defaults, created=time, diff_id=layer.diff_id)
     config = _json(document)
     config_digest = store.add_blob(config)
-    annotations = {"org.opencontainers.image.created": time}
-    if name is not None:
-        annotations["org.opencontainers.image.title"] = name.title
     manifest = _json(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": len(config)},
             "layers": [{"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.size}],
-            "annotations": annotations,
+            # No name here: one content is one manifest, whatever it is called.
+            "annotations": {CREATED: time},
         }
     )
     manifest_digest = store.add_blob(manifest)
@@ -93,6 +93,7 @@ def write_documents(
         descriptor["annotations"] = {
             CONTAINERD_NAME: f"{name.canonical}:{name.tag}",
             REF_NAME: name.tag,
+            TITLE: name.title,
         }
     elif always_tagged:
         descriptor["annotations"] = {REF_NAME: DEFAULT_TAG}

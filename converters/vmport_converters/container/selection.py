@@ -20,6 +20,7 @@ from vmport_converters.container.kernel import (
 from vmport_converters.container.rootfs import Links, Note, Rootfs
 from vmport_converters.container.xattrs import is_carried, travels
 from vmport_formats.errors import UnreadableInput, UnsupportedFeature, UsageError
+from vmport_formats.filesystem.acl import ACCESS, DEFAULT, NO_ENTRIES, mode_as_acl
 from vmport_formats.filesystem.model import (
     MAX_NAME,
     MAX_PATH,
@@ -343,12 +344,17 @@ def _finish(entries: Iterable[Entry], wishes: Wishes) -> tuple[list[Entry], list
     """`entries` with the attributes and owners that the image shall have."""
     stripped: dict[str, int] = {}
     finished = []
+    giving: set[bytes] = set()  # the folders whose ACL is given to what is made in them
     for entry in entries:
         xattrs = entry.xattrs
         if xattrs:
             xattrs = tuple(pair for pair in xattrs if is_carried(entry.kind, *pair))
             for key, _ in set(entry.xattrs) - set(xattrs):
                 stripped[key] = stripped.get(key, 0) + 1
+            if entry.kind is EntryKind.FOLDER and any(key == DEFAULT for key, _ in xattrs):
+                giving.add(entry.path)
+        if giving and entry.path and parent(entry.path) in giving:
+            xattrs = _without_inheritance(entry, xattrs)
         owner = wishes.owner or (entry.uid, entry.gid)
         if xattrs != entry.xattrs or owner != (entry.uid, entry.gid):
             finished.append(replace(entry, xattrs=xattrs, uid=owner[0], gid=owner[1]))
@@ -367,6 +373,18 @@ def _finish(entries: Iterable[Entry], wishes: Wishes) -> tuple[list[Entry], list
         for key, count in sorted(stripped.items())
     ]
     return finished, notes
+
+
+def _without_inheritance(
+    entry: Entry, xattrs: tuple[tuple[str, bytes], ...]
+) -> tuple[tuple[str, bytes], ...]:
+    """`xattrs` so that an engine which makes `entry` takes away what its folder's ACL gave it."""
+    if entry.kind is EntryKind.SYMLINK:
+        return xattrs
+    wanted = {ACCESS: mode_as_acl(entry.mode)}
+    if entry.kind is EntryKind.FOLDER:
+        wanted[DEFAULT] = NO_ENTRIES
+    return tuple(sorted({**wanted, **dict(xattrs)}.items()))
 
 
 def _sanity(entries: Sequence[Entry]) -> Iterator[Note]:

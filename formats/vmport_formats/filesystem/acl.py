@@ -16,6 +16,23 @@ _NAMED: Final = {"user": 0x02, "group": 0x08}
 _SHORT: Final = {"u": "user", "g": "group", "m": "mask", "o": "other"}
 
 
+ACCESS: Final = "system.posix_acl_access"
+DEFAULT: Final = "system.posix_acl_default"
+"""The attributes: whom a thing admits, and what things made in a folder begin with."""
+
+NO_ENTRIES: Final = _VERSION
+"""The value that takes an ACL away."""
+
+
+def mode_as_acl(mode: int) -> bytes:
+    """The ACL that says what the permission bits `mode` say, and no more.
+
+    Where it is set, the kernel stores no ACL, and takes one away that was inherited.
+    """
+    shifts = ((_TAGS["user"], 6), (_TAGS["group"], 3), (_TAGS["other"], 0))
+    return _VERSION + b"".join(_ENTRY.pack(tag, mode >> shift & 7, _NO_ID) for tag, shift in shifts)
+
+
 def encode_acl(text: str) -> bytes | None:
     """The value of ``system.posix_acl_*`` that `text` describes.
 

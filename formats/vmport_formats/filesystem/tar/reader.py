@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsafeInput, UnsupportedFeature
-from vmport_formats.filesystem.acl import encode_acl
+from vmport_formats.filesystem.acl import ACCESS, DEFAULT, encode_acl
 from vmport_formats.filesystem.model import NANOSECONDS, Device, EntryKind
 from vmport_formats.filesystem.tar.header import (
     BLOCK,
@@ -56,8 +56,8 @@ _KINDS: Final = {
 _WITH_DATA: Final = frozenset({b"0", b"\0", b"7", b"S", b"D", b"x", b"X", b"g", b"L", b"K", b"V"})
 
 _ACL_KEYWORDS: Final = {
-    b"SCHILY.acl.access": "system.posix_acl_access",
-    b"SCHILY.acl.default": "system.posix_acl_default",
+    b"SCHILY.acl.access": ACCESS,
+    b"SCHILY.acl.default": DEFAULT,
 }
 
 

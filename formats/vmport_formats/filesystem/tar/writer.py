@@ -74,9 +74,10 @@ def _records(
 ) -> list[tuple[bytes, bytes]]:
     """What the ustar header cannot say of `entry`."""
     records = []
-    if split_name(name) is None or not name.isascii():
+    # Bytes that are no UTF-8 go where every reader takes them as they are, if they fit there.
+    if split_name(name) is None or (not name.isascii() and _is_utf8(name)):
         records.append((b"path", name))
-    if len(target) > 100 or not target.isascii():
+    if len(target) > 100 or (not target.isascii() and _is_utf8(target)):
         records.append((b"linkpath", target))
     if entry.mtime % NANOSECONDS or not 0 <= entry.mtime <= MAX_SIZE * NANOSECONDS:
         records.append((b"mtime", format_time(entry.mtime)))
