@@ -321,6 +321,7 @@ def _malformed(line: str, number: int) -> VmxFault:
             hint = 'end the value with "'
         elif value.startswith('"'):
             at += value.index('"', 1) + 1
+            at += len(line[at:]) - len(line[at:].lstrip(" \t"))
             problem = "something follows the closing quote"
             hint = 'write a quote inside a value as |22, and one key = "value" a line'
         elif value[:1] in _CURLY:

@@ -123,10 +123,15 @@ def network_unused(ovf: Envelope) -> Iterator[Found]:
             )
 
 
+def _is_number(text: str) -> bool:
+    """Whether the address of a card is its place on a bus, as some products write it."""
+    return text.isdigit() and len(text) != 12
+
+
 def _addresses(ovf: Envelope) -> Iterator[tuple[Item, str]]:
     for item in items(ovf):
         text = item.text("Address")
-        if type_of(item) == NIC and text and not text.isdigit():
+        if type_of(item) == NIC and text and not _is_number(text):
             yield item, text
 
 
@@ -177,7 +182,7 @@ def mac_duplicate(ovf: Envelope) -> Iterator[Found]:
         for item in devices(section):
             text = item.text("Address") or ""
             element, mac = item.first("Address"), macs.parse_mac(text, bare=True)
-            if type_of(item) != NIC or element is None or mac is None or text.isdigit():
+            if type_of(item) != NIC or element is None or mac is None or _is_number(text):
                 continue
             others = seen.setdefault(mac, [])
             first = next((other for other in others if can_coexist(other, item)), None)

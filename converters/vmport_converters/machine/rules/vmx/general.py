@@ -112,7 +112,7 @@ def config_version(vmx: VmxView) -> Iterator[Found]:
     """
     entry = vmx.document.get("config.version")
     if entry is None:
-        if not vmx.encrypted:
+        if vmx.lacks("config.version"):
             yield at_top("config.version", "config.version is missing", 'add config.version = "8"')
         return
     number = as_int(entry.value)
@@ -136,7 +136,7 @@ def hardware_version(vmx: VmxView) -> Iterator[Found]:
     """
     entry = vmx.document.get("virtualHW.version")
     if entry is None:
-        if not vmx.encrypted:
+        if vmx.lacks("virtualHW.version"):
             yield at_top(
                 "virtualHW.version",
                 "virtualHW.version is missing",
@@ -211,7 +211,7 @@ def memory_missing(vmx: VmxView) -> Iterator[Found]:
 
     VMware products then give the machine 32 MB, with which no current system boots.
     """
-    if "memsize" not in vmx.document and not vmx.encrypted:
+    if vmx.lacks("memsize"):
         yield at_top(
             "memsize",
             "memsize is missing: the machine gets 32 MB",
@@ -312,7 +312,7 @@ def guest_os_missing(vmx: VmxView) -> Iterator[Found]:
     VMware products complain that the file "does not specify a guest operating system", and choose
     devices and limits for an unknown 32-bit one.
     """
-    if "guestOS" not in vmx.document and not vmx.encrypted:
+    if vmx.lacks("guestOS"):
         yield at_top(
             "guestOS",
             "guestOS is missing",

@@ -82,6 +82,13 @@ class VmxView:
             devices[name] = Device(name, family, index, unit, lines)
         object.__setattr__(self, "_devices", devices)
 
+    def lacks(self, key: str) -> bool:
+        """Whether no line sets `key`, not even a broken or an encrypted one."""
+        if key in self.document or self.encrypted:
+            return False
+        broken = (fault.key or "" for fault in self.document.faults)
+        return not any(text.lower().startswith(key.lower()) for text in broken)
+
     @cached_property
     def encrypted(self) -> bool:
         """Whether most of the settings are hidden in an encrypted block."""
