@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Final
 from xml.parsers import expat
 
 from vmport_formats.errors import UnknownFormat
+from vmport_formats.machine.vmx.syntax import looks_like_vmx
 
 SNIFFED: Final = 1 << 16
 """Bytes from the start of a file that tell its dialect."""
@@ -16,11 +16,6 @@ _ROOTS: Final = {
     "Envelope": "ovf",
     "VirtualBox": "vbox",
 }
-
-_VMX_LINE: Final = re.compile(
-    rb"""^\s*(\.encoding|config\.version|virtualHW\.version|displayName|guestOS|memsize)\s*=""",
-    re.MULTILINE | re.IGNORECASE,
-)
 
 
 class Dialect(StrEnum):
@@ -64,7 +59,7 @@ def detect_dialect(start: bytes, name: str) -> Dialect:
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"<") or start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return Dialect(_ROOTS.get(_root_name(start), "libvirt"))
-    if _VMX_LINE.search(start):
+    if looks_like_vmx(start):
         return Dialect.VMX
     raise UnknownFormat(
         name,

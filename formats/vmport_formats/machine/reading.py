@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from vmport_formats.errors import CorruptInput
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from vmport_formats.xml import XmlDocument
 
 Model = TypeVar("Model")
+
+MAX_LEAVES: Final = 5_000
+"""Most values of one document; the largest machines have a fifth of it."""
 
 HIDDEN: Final = "(not shown)"
 """What the ledger shows in place of a password."""
@@ -40,14 +44,27 @@ class Recorder:
 
     @classmethod
     def of(cls, document: XmlDocument, *, secrets: Collection[str] = ()) -> Recorder:
-        """A recorder of all leaves of `document`; `secrets` are paths as in a loss table."""
-        paths = dict(_element_paths(document.root))
-        recorder = cls(document, {}, paths=paths)
-        for element, path in paths.items():
+        """A recorder of all leaves of `document`; those that `secrets` names are not shown.
+
+        `secrets` are keys as in a loss table, each for one element or attribute alone.
+
+        Raises:
+            CorruptInput: there are more than `MAX_LEAVES`.
+        """
+        recorder = cls(document, {})
+        for element, path in _element_paths(document.root):
+            recorder.paths[element] = path
             position = document.position(element)
+            if len(recorder.leaves) + len(element.attrib) >= MAX_LEAVES:
+                raise CorruptInput(
+                    document.name,
+                    at=str(position),
+                    code="machine.too-many-values",
+                    problem=f"more than {MAX_LEAVES} values; no machine has so many",
+                )
             places = document.attribute_positions(element) if element.attrib else {}
             for leaf_path, attribute, value in _leaves(element, path):
-                secret = any(key in secrets for key in xpath_keys(leaf_path))
+                secret = any(key in secrets for key in islice(xpath_keys(leaf_path), 3))
                 shown = HIDDEN if secret else value
                 place = places.get(attribute, position)
                 recorder.leaves[leaf_path] = Leaf(leaf_path, shown, place, secret)
@@ -238,20 +255,24 @@ def _leaves(element: etree._Element, path: str) -> Iterator[tuple[str, str, str]
 
 def _element_paths(root: etree._Element) -> Iterator[tuple[etree._Element, str]]:
     """Every element and its path; an index only where several siblings share a name."""
-    pending = [(root, f"/{_shown(root, str(root.tag))}")]
-    while pending:
-        element, path = pending.pop()
-        yield element, path
-        children = list(element.iterchildren("*"))
-        names = [_shown(child, str(child.tag)) for child in children]
-        total = Counter(names)
-        seen: Counter[str] = Counter()
-        below = []
-        for child, name in zip(children, names, strict=True):
-            seen[name] += 1
-            index = f"[{seen[name]}]" if total[name] > 1 else ""
-            below.append((child, f"{path}/{name}{index}"))
-        pending.extend(reversed(below))
+    open_levels = [iter([(root, f"/{_shown(root, str(root.tag))}")])]
+    while open_levels:
+        found = next(open_levels[-1], None)
+        if found is None:
+            open_levels.pop()
+        else:
+            yield found
+            open_levels.append(_child_paths(*found))
+
+
+def _child_paths(parent: etree._Element, path: str) -> Iterator[tuple[etree._Element, str]]:
+    children = [(child, _shown(child, str(child.tag))) for child in parent.iterchildren("*")]
+    total = Counter(name for _, name in children)
+    seen: Counter[str] = Counter()
+    for child, name in children:
+        seen[name] += 1
+        index = f"[{seen[name]}]" if total[name] > 1 else ""
+        yield child, f"{path}/{name}{index}"
 
 
 def _shown(element: etree._Element, name: str) -> str:

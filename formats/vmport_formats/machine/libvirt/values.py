@@ -24,8 +24,10 @@ Choice = TypeVar("Choice", bound=StrEnum)
 MAX_32: Final = (1 << 32) - 1
 MAX_64: Final = (1 << 64) - 1
 
-MAX_CPUS: Final = 1 << 16
+MAX_CPUS: Final = 1 << 13
 """More than any hypervisor runs; a bound on the work that a list of CPUs can make."""
+
+_LONGEST_CPU_LIST: Final = 4096
 
 _SWITCH: Final = {"yes": True, "on": True, "1": True, "no": False, "off": False, "0": False}
 
@@ -161,11 +163,14 @@ def cpu_list(node: Node, attribute: str, *to: str) -> CpuList | None:
     """CPU numbers as libvirt writes them: ``0-3,^2,8``.
 
     Raises:
-        CorruptInput: not such a list, or with a number over 65,535.
+        CorruptInput: not such a list, over 4096 characters, or with a number over 8191.
     """
     text = raw(node, attribute, *to)
     if text is None:
         return None
+    if len(text) > _LONGEST_CPU_LIST:
+        problem = f"a list of CPUs of {len(text)} characters; at most {_LONGEST_CPU_LIST} are read"
+        raise _error(node, attribute, "cpus", problem)
     chosen: set[int] = set()
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\^?)(\d{1,6})(?:-(\d{1,6}))?\s*", part)
@@ -176,7 +181,10 @@ def cpu_list(node: Node, attribute: str, *to: str) -> CpuList | None:
             problem = f"{_quoted(part.strip())} is not a range of CPUs (0 to {MAX_CPUS - 1})"
             raise _error(node, attribute, "cpus", problem)
         numbers = range(first, last + 1)
-        chosen = chosen.difference(numbers) if found[1] else chosen.union(numbers)
+        if found[1]:
+            chosen.difference_update(numbers)
+        else:
+            chosen.update(numbers)
     return ranges(chosen)
 
 
