@@ -26,7 +26,7 @@ _MADE = {
     "qed": (DiskFormat.QED, "qed-over-raw"),
     "qed-content": (DiskFormat.QED, "qed-content"),
     "parallels": (DiskFormat.PARALLELS, "parallels-content"),
-    "luks": (DiskFormat.LUKS, "luks-content"),
+    "luks": (DiskFormat.LUKS, "luks"),
 }
 _SAMPLES = {
     "parallels-v1": (DiskFormat.PARALLELS, "parallels-v1"),
