@@ -80,6 +80,10 @@ class UnsupportedFeature(InputError):
     """The file is sound, but uses something that vmport does not know; it does not guess."""
 
 
+class LockedInput(InputError):
+    """The content is encrypted, and the key to it is missing or wrong."""
+
+
 class UnsafeInput(VmportError):
     """Going on would touch something that the user did not grant.  Exit code 4."""
 

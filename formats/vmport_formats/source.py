@@ -48,14 +48,24 @@ class ByteSource(Protocol):
 class FileSource:
     """A `ByteSource` over an open file descriptor; it does not close it."""
 
-    __slots__ = ("_descriptor", "allocated", "name", "size")
+    __slots__ = ("_descriptor", "allocated", "identity", "name", "size")
 
-    def __init__(self, descriptor: int, *, name: str, size: int, allocated: int = 0) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        name: str,
+        size: int,
+        allocated: int = 0,
+        identity: tuple[int, int] | None = None,
+    ) -> None:
         self._descriptor = descriptor
         self.name = name
         self.size = size
         self.allocated = allocated
         """Bytes that the file takes on its file system, which are fewer when it has holes."""
+        self.identity = identity
+        """Device and inode, the same for all names of one file, where that is known."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer only at the end of the file."""
@@ -64,34 +74,38 @@ class FileSource:
         length = min(length, self.size - offset)
         try:
             chunk = os.pread(self._descriptor, length, offset)
-            if len(chunk) == length:
-                return chunk
-            parts = [chunk]
-            done = len(chunk)
-            while done < length and chunk:
-                chunk = os.pread(self._descriptor, length - done, offset + done)
-                parts.append(chunk)
-                done += len(chunk)
         except OSError as error:
-            raise UnreadableInput(
-                self.name, at=offset, code="source.read", problem=f"cannot read: {error.strerror}"
-            ) from error
-        return b"".join(parts)
+            raise self._unreadable(offset, error) from error
+        if len(chunk) == length:
+            return chunk
+        rest = bytearray(length - len(chunk))  # more than 2 GiB, or a file system's mood
+        self.read_into(offset + len(chunk), memoryview(rest))
+        return chunk + rest
 
     def read_into(self, offset: int, target: memoryview) -> int:
         """Fill `target` from `offset`; fewer bytes than it holds only at the end of the file."""
+        wanted = max(0, min(len(target), self.size - offset)) if offset >= 0 else 0
         done = 0
-        try:
-            while done < len(target):
-                count = os.preadv(self._descriptor, [target[done:]], offset + done)
-                if not count:
-                    break
-                done += count
-        except OSError as error:
-            raise UnreadableInput(
-                self.name, at=offset, code="source.read", problem=f"cannot read: {error.strerror}"
-            ) from error
+        while done < wanted:
+            try:
+                count = os.preadv(self._descriptor, [target[done:wanted]], offset + done)
+            except OSError as error:
+                raise self._unreadable(offset + done, error) from error
+            if not count:
+                raise UnreadableInput(
+                    self.name,
+                    at=offset + done,
+                    code="source.changed",
+                    problem=f"ends here now, but was {self.size} bytes long when it was opened",
+                    hint="nothing may write to the file while it is read",
+                )
+            done += count
         return done
+
+    def _unreadable(self, offset: int, error: OSError) -> UnreadableInput:
+        return UnreadableInput(
+            self.name, at=offset, code="source.read", problem=f"cannot read: {error.strerror}"
+        )
 
     def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """What of a range is not a hole of the file system, as far as that tells."""
@@ -195,7 +209,13 @@ def open_source(
                 else "copy its content to a file first",
             )
         # st_blocks counts in 512 bytes, whatever the block size.
-        yield FileSource(descriptor, name=name, size=size, allocated=status.st_blocks * 512)
+        yield FileSource(
+            descriptor,
+            name=name,
+            size=size,
+            allocated=status.st_blocks * 512,
+            identity=(status.st_dev, status.st_ino),
+        )
     finally:
         os.close(descriptor)
 

@@ -7,47 +7,30 @@ The formats only say where bytes are (`layer`); everything else happens here, on
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from vmport_formats.disk.extents import Extent, ExtentKind, merge
-from vmport_formats.disk.layer import Found
+from vmport_formats.disk.fetch import Fetcher
+from vmport_formats.disk.layer import Found, Run
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.probe import detect, reader
-from vmport_formats.errors import CorruptInput, UnsafeInput, UnsupportedFeature
+from vmport_formats.errors import UnsafeInput, UnsupportedFeature
 from vmport_formats.references import deny
-from vmport_formats.source import open_source
+from vmport_formats.source import FileSource, open_source
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from vmport_formats.disk.layer import Layer, Opener, Run, Unit
+    from vmport_formats.disk.layer import Layer, Opener
     from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.disk.streaming import Piece
     from vmport_formats.references import Reference, Resolver
     from vmport_formats.source import ByteSource
 
 MAX_DEPTH: Final = 200
 """Images in a chain, the first one included."""
-
-_CACHE: Final = 8 * MIB
-"""Unpacked bytes that are kept for the next read."""
-
-
-class ContentReader(Protocol):
-    """What a format module offers besides `probe.FormatReader`, when content can be read."""
-
-    def open_layer(self, source: ByteSource, opener: Opener) -> Layer:
-        """The content of the image in `source`; its tables are read when they are needed.
-
-        Raises:
-            CorruptInput, TruncatedInput, UnsupportedFeature: as `probe.FormatReader.read_info`.
-            UnsafeInput: it names an extent or data file that `opener` does not grant.
-        """
-        ...
 
 
 class DiskImage:
@@ -58,7 +41,7 @@ class DiskImage:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = tuple(layers)
-        self._units = _UnitCache(_CACHE)
+        self._fetcher = Fetcher()
 
     @property
     def info(self) -> ImageInfo:
@@ -72,15 +55,24 @@ class DiskImage:
 
     @property
     def virtual_size(self) -> int:
-        """Length of the disk in bytes."""
+        """Length of the disk in bytes: of a snapshot's disk, when that was opened."""
         return self._layers[0].size
 
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
-        """The map of a range (by default of all), in order, without gaps, in as few as possible."""
+        """The map of a range (by default of all), in order, without gaps, in as few as possible.
+
+        Raises:
+            CorruptInput, TruncatedInput: a table is broken.
+            UnreadableInput: the system cannot read a file.
+        """
         return merge(self._extents(offset, self._clip(offset, length)))
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`; fewer only at the end of the disk."""
+        """Up to `length` bytes from `offset`; fewer only at the end of the disk.
+
+        Raises:
+            CorruptInput, TruncatedInput, UnreadableInput: as `readinto`.
+        """
         buffer = bytearray(self._clip(offset, length))
         self.readinto(offset, buffer)
         return bytes(buffer)
@@ -96,9 +88,32 @@ class DiskImage:
             wanted = self._clip(offset, len(view))
             done = 0
             for _, run in self._runs(0, offset, wanted):
-                self._fill(view[done : done + run.length], offset + done, run)
+                self._fetcher.fill(view[done : done + run.length], offset + done, run)
                 done += run.length
             return done
+
+    def stream(
+        self,
+        offset: int = 0,
+        length: int | None = None,
+        *,
+        chunk: int = MIB,
+        workers: int | None = None,
+    ) -> Iterator[Piece]:
+        """The data of a range, in order: pairs of an offset and the bytes there.
+
+        What the map or a hole of the file tells to be zeros is left out.  `workers` threads (by
+        default one a processor) read and unpack ahead, up to about 2 * `workers` + 1 times `chunk`
+        bytes; no piece is longer than `chunk`, but that a compressed unit is never divided.
+
+        Raises:
+            CorruptInput, TruncatedInput, UnreadableInput: as `readinto`, once all before it was
+                yielded.
+        """
+        from vmport_formats.disk.streaming import stream
+
+        runs = (run for _, run in self._runs(0, offset, self._clip(offset, length)))
+        return stream(runs, offset, self._fetcher, chunk=chunk, workers=workers)
 
     def _clip(self, offset: int, length: int | None) -> int:
         inside = max(0, self.virtual_size - offset) if offset >= 0 else 0
@@ -115,177 +130,141 @@ class DiskImage:
                 yield depth, run
             offset += run.length
         if inside < length:  # a parent that is shorter than its child
-            yield depth, _absent(length - inside)
+            yield depth, Run(length - inside, Found.ABSENT)
 
     def _extents(self, offset: int, length: int) -> Iterator[Extent]:
-        if not length:
-            return
-        for depth, run in self._runs(0, offset, length):
-            if run.found is Found.STORED:
-                assert run.source is not None  # noqa: S101 - by the definition of a run
+        for depth, run in self._runs(0, offset, length) if length else ():
+            if run.source is not None:
                 place = None if run.cipher else run.at
                 yield Extent(offset, run.length, ExtentKind.DATA, depth, run.source.name, place)
-            elif run.found is Found.PACKED:
-                assert run.unit is not None  # noqa: S101
+            elif run.unit is not None:
                 yield Extent(offset, run.length, ExtentKind.COMPRESSED, depth, run.unit.source.name)
             else:
                 kind = ExtentKind.ZERO if run.found is Found.ZERO else ExtentKind.HOLE
                 yield Extent(offset, run.length, kind, depth)
             offset += run.length
 
-    def _fill(self, target: memoryview, offset: int, run: Run) -> None:
-        """Put the bytes of `run`, which begins at guest `offset`, into `target`."""
-        if run.found is Found.STORED:
-            assert run.source is not None  # noqa: S101
-            if run.cipher is None:
-                done = run.source.read_into(run.at, target)
-                if done < len(target):  # the last cluster of a file may be cut short
-                    target[done:] = bytes(len(target) - done)
-            else:
-                target[:] = _decrypted(run, offset, len(target))
-        elif run.found is Found.PACKED:
-            assert run.unit is not None  # noqa: S101
-            inside = offset - run.unit.start
-            target[:] = self._units.get(run.unit)[inside : inside + len(target)]
-        else:
-            target[:] = bytes(len(target))
-
-
-class _UnitCache:
-    """The units that were unpacked last, up to a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._used = 0
-        self._units: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, unit: Unit) -> bytes:
-        key = (id(unit.source), unit.at)
-        with self._lock:
-            if (known := self._units.get(key)) is not None and len(known) == unit.size:
-                self._units.move_to_end(key)
-                return known
-        data = unpack(unit)
-        with self._lock:
-            if key not in self._units:
-                self._units[key] = data
-                self._used += len(data)
-            while self._used > self._limit and len(self._units) > 1:
-                self._used -= len(self._units.popitem(last=False)[1])
-        return data
-
-
-def unpack(unit: Unit) -> bytes:
-    """The bytes of a compressed unit.
-
-    Raises:
-        CorruptInput: it is not what it should be, or does not yield what it should.
-    """
-    packed = unit.source.read_at(unit.at, unit.packed)
-    try:
-        return unit.unpack(packed, unit.size)
-    except ValueError as error:
-        raise CorruptInput(
-            unit.source.name,
-            at=unit.at,
-            code=unit.code,
-            problem=f"the compressed data for offset {unit.start:#x} of the disk is broken: "
-            f"{error}",
-        ) from error
-
-
-_SECTOR: Final = 512
-
-
-def _decrypted(run: Run, offset: int, length: int) -> bytes:
-    """Plain text of a range; whole sectors are decrypted, as ciphers work on these."""
-    assert run.source is not None  # noqa: S101
-    assert run.cipher is not None  # noqa: S101
-    before = offset % _SECTOR
-    wanted = -(-(before + length) // _SECTOR) * _SECTOR
-    data = run.source.read_at(run.at - before, wanted)
-    plain = run.cipher.decrypt(data.ljust(wanted, b"\0"), offset - before, run.at - before)
-    return plain[before : before + length]
-
-
-def _absent(length: int) -> Run:
-    from vmport_formats.disk.layer import Run
-
-    return Run(length, Found.ABSENT)
-
 
 # --- Opening ------------------------------------------------------------------------------------
 
 
+class ContentReader(Protocol):
+    """What a format module offers besides `probe.FormatReader`, when content can be read."""
+
+    def open_layer(self, source: ByteSource, opener: Opener, **choices: str | bytes) -> Layer:
+        """The content of the image in `source`; its tables are read when they are needed.
+
+        `choices` are those of `open_image` that the format has a use for, as `_CHOICES` tells.
+
+        Raises:
+            CorruptInput, TruncatedInput, UnsupportedFeature: as `probe.FormatReader.read_info`.
+            LockedInput: it is encrypted, and the passphrase is missing or wrong.
+            UnsafeInput: it names an extent or data file that `opener` does not grant.
+        """
+        ...
+
+
+_CHOICES: Final = {
+    DiskFormat.QCOW2: {"snapshot", "passphrase"},
+    DiskFormat.LUKS: {"passphrase"},
+}
+"""What can be chosen when an image of a format is opened, besides the resolver."""
+
+
 @contextmanager
 def open_image(
-    path: str | os.PathLike[str],
+    image: str | os.PathLike[str] | ByteSource,
     resolver: Resolver = deny,
     *,
     declared: DiskFormat | None = None,
+    snapshot: str | None = None,
+    passphrase: bytes | None = None,
 ) -> Iterator[DiskImage]:
-    """Open the image at `path` and whatever it needs that `resolver` grants.
+    """Open `image`, a path or what is open already, and whatever it needs that `resolver` grants.
 
-    A format is probed by content unless it is declared: by the caller for `path`, by an image for
-    the file that it names.
+    A format is probed by content unless it is declared: by the caller for `image`, by an image for
+    the file that it names.  `snapshot` is the id, or else the name, of an internal snapshot of
+    `image`, to be read instead of its present.  `passphrase` opens every image of the chain that is
+    encrypted.
 
     Raises:
         UnsafeInput: a reference was not granted, a chain is deeper than 200 or bites its own tail.
         UnsupportedFeature: the content of this format or variant cannot be read.
-        InputError: something cannot be opened or is corrupt.
+        LockedInput: an image is encrypted, and the passphrase is missing or wrong.
+        InputError: something cannot be opened or is corrupt, or there is no such snapshot.
     """
+    choices: dict[str, str | bytes] = {}
+    if snapshot is not None:
+        choices["snapshot"] = snapshot
+    if passphrase is not None:
+        choices["passphrase"] = passphrase
     with ExitStack() as stack:
         layers: list[Layer] = []
         seen: set[tuple[int, int]] = set()
-        name, wanted = os.fspath(path), declared
+        source = (
+            stack.enter_context(open_source(image))
+            if isinstance(image, str | os.PathLike)
+            else image
+        )
         while True:
-            _check_chain(name, len(layers), seen)
-            layers.append(_open_layer(name, wanted, resolver, stack))
+            _check_chain(source, len(layers), seen)
+            layers.append(_open_layer(source, declared, resolver, stack, choices))
             parent = layers[-1].info.backing
             if parent is None:
                 break
-            target = resolver(parent, named_by=name)
-            wanted = _declared(parent, name)
-            name = str(target)
+            target = resolver(parent, named_by=source.name)
+            declared = _declared(parent, source.name)
+            source = stack.enter_context(open_source(target))
+            choices.pop("snapshot", None)
         yield DiskImage(layers)
 
 
-def _check_chain(name: str, depth: int, seen: set[tuple[int, int]]) -> None:
+def _check_chain(source: ByteSource, depth: int, seen: set[tuple[int, int]]) -> None:
     if depth >= MAX_DEPTH:
         raise UnsafeInput(
-            name, code="chain.depth", problem=f"the chain of images is longer than {MAX_DEPTH}"
+            source.name,
+            code="chain.depth",
+            problem=f"the chain of images is longer than {MAX_DEPTH}",
         )
-    try:
-        status = Path(name).stat()
-    except OSError:  # opening it says it better
-        return
-    if (status.st_dev, status.st_ino) in seen:
-        raise UnsafeInput(
-            name, code="chain.loop", problem="the chain of images leads back to this one"
-        )
-    seen.add((status.st_dev, status.st_ino))
+    if isinstance(source, FileSource) and source.identity is not None:
+        if source.identity in seen:
+            raise UnsafeInput(
+                source.name,
+                code="chain.loop",
+                problem="the chain of images leads back to this one",
+            )
+        seen.add(source.identity)
 
 
 def _open_layer(
-    name: str, declared: DiskFormat | None, resolver: Resolver, stack: ExitStack
+    source: ByteSource,
+    declared: DiskFormat | None,
+    resolver: Resolver,
+    stack: ExitStack,
+    choices: Mapping[str, str | bytes],
 ) -> Layer:
-    source = stack.enter_context(open_source(name))
     disk_format = detect(source) if declared is None else declared
     module = reader(disk_format)
     if not hasattr(module, "open_layer"):
         raise UnsupportedFeature(
-            name,
+            source.name,
             code=f"{disk_format.code}.content",
             problem=f"the content of {disk_format.label} images cannot be read yet",
             hint="convert it with qemu-img first",
         )
+    useful = {name: choices[name] for name in choices.keys() & _CHOICES.get(disk_format, set())}
+    if "snapshot" in choices and "snapshot" not in useful:
+        raise UnsupportedFeature(
+            source.name,
+            code=f"{disk_format.code}.snapshot",
+            problem=f"{disk_format.label} images have no internal snapshots",
+        )
 
     def opener(reference: Reference) -> ByteSource:
-        target = resolver(reference, named_by=name)
+        target = resolver(reference, named_by=source.name)
         return stack.enter_context(open_source(target))
 
-    return cast("ContentReader", module).open_layer(source, opener)
+    return cast("ContentReader", module).open_layer(source, opener, **useful)
 
 
 def _declared(reference: Reference, named_by: str) -> DiskFormat | None:

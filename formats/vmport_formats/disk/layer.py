@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from vmport_formats.disk.model import ImageInfo
     from vmport_formats.references import Reference
@@ -43,7 +43,7 @@ class Unit(NamedTuple):
     """Host offset of its packed bytes."""
     packed: int
     """How many packed bytes there are at the most."""
-    unpack: Callable[[bytes, int], bytes]
+    unpack: Callable[[bytes, int], bytes | bytearray]
     """From the packed bytes, and the size that they must yield, to that many bytes.
 
     Raises ValueError when they do not.
@@ -55,7 +55,7 @@ class Unit(NamedTuple):
 class Cipher(Protocol):
     """Decrypts stored bytes in whole sectors of 512 bytes."""
 
-    def decrypt(self, data: bytes, guest_offset: int, host_offset: int) -> bytes:
+    def decrypt(self, data: bytes, *, guest_offset: int, host_offset: int) -> bytes:
         """The plain text of `data`, whose first byte lies at these offsets."""
         ...
 
@@ -90,6 +90,43 @@ class Layer(Protocol):
         The time it takes follows the number of runs and of tables that exist, not the length.
         """
         ...
+
+
+def joined(runs: Iterable[Run]) -> Iterator[Run]:
+    """The same runs, with those that continue their neighbour made one with it."""
+    last: Run | None = None
+    for run in runs:
+        if last is None:
+            last = run
+        elif _continues(last, run):
+            last = last._replace(length=last.length + run.length)
+        else:
+            yield last
+            last = run
+    if last is not None:
+        yield last
+
+
+def _continues(first: Run, second: Run) -> bool:
+    if first.found is not second.found or first.found is Found.PACKED:
+        return False
+    return first.found is not Found.STORED or (
+        second.at == first.at + first.length
+        and second.source is first.source
+        and second.cipher is first.cipher
+    )
+
+
+def cut(runs: Iterable[Run], start: int, offset: int, end: int) -> Iterator[Run]:
+    """What lies from `offset` to `end` of runs, the first of which begins at `start`."""
+    for run in runs:
+        stop = start + run.length
+        if start >= offset and stop <= end:
+            yield run
+        elif start < end and stop > offset:
+            first = max(start, offset)
+            yield run._replace(length=min(stop, end) - first, at=run.at + first - start)
+        start = stop
 
 
 class Opener(Protocol):

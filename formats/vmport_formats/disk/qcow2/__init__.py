@@ -13,8 +13,14 @@ if TYPE_CHECKING:
 __all__ = ["matches", "open_layer", "read_info"]
 
 
-def open_layer(source: ByteSource, opener: Opener) -> Layer:
+def open_layer(
+    source: ByteSource,
+    opener: Opener,
+    *,
+    snapshot: str | None = None,
+    passphrase: bytes | None = None,
+) -> Layer:
     """See `layer.open_layer`, which is imported only when content is read."""
     from vmport_formats.disk.qcow2 import layer
 
-    return layer.open_layer(source, opener)
+    return layer.open_layer(source, opener, snapshot=snapshot, passphrase=passphrase)

@@ -330,7 +330,7 @@ def check_tables(source: ByteSource, header: Header) -> None:
             length=header.nb_snapshots * _SNAPSHOT_ENTRY,
             limit=MAX_SNAPSHOTS * _SNAPSHOT_ENTRY,
         )
-    needed = _l1_entries(header)
+    needed = l1_entries(header, header.size)
     if header.l1_size < needed:
         raise CorruptInput(
             source.name,
@@ -352,11 +352,11 @@ def check_tables(source: ByteSource, header: Header) -> None:
         )
 
 
-def _l1_entries(header: Header) -> int:
-    """How many L1 entries the virtual size needs."""
+def l1_entries(header: Header, size: int) -> int:
+    """How many L1 entries a disk of `size` bytes needs."""
     entry = 16 if header.has(Incompatible.EXTENDED_L2) else 8
     covered = header.cluster_size * (header.cluster_size // entry)
-    return -(-header.size // covered)
+    return -(-size // covered)
 
 
 def _check_table(

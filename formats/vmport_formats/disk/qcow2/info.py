@@ -55,7 +55,7 @@ def read_info(source: ByteSource) -> ImageInfo:
         encrypted=header.encryption is not Encryption.NONE,
         dirty=header.has(Incompatible.DIRTY),
         corrupt=header.has(Incompatible.CORRUPT),
-        snapshots=read_snapshots(source, header),
+        snapshots=tuple(entry.snapshot for entry in read_snapshots(source, header)),
         concerns=concerns,
         details=_details(source, header, extensions),
     )

@@ -1,6 +1,6 @@
-"""qcow2 content: from guest offsets through L1 and L2 tables to clusters and subclusters.
+"""qcow2 content: the way from guest offsets through L1 and L2 tables, of now or of a snapshot.
 
-Source: qemu's ``docs/interop/qcow2.rst``, "Cluster mapping", "Extended L2 Entries".
+Source: qemu's ``docs/interop/qcow2.rst``, "Cluster mapping", "Snapshots", "Encryption".
 """
 
 from __future__ import annotations
@@ -9,216 +9,253 @@ from array import array
 from collections import OrderedDict
 from sys import byteorder
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vmport_formats.disk.codecs import inflate_raw, unzstd
-from vmport_formats.disk.layer import Found, Run, Unit
-from vmport_formats.disk.qcow2.header import Compression, Encryption, Incompatible, read_header
+from vmport_formats.disk.layer import Found, Run, cut, joined
+from vmport_formats.disk.qcow2.clusters import OFFSET, Clusters, Taken, overlapped, stretch
+from vmport_formats.disk.qcow2.extensions import read_extensions
+from vmport_formats.disk.qcow2.header import (
+    MAX_L1_TABLE,
+    Encryption,
+    Incompatible,
+    l1_entries,
+    read_header,
+)
 from vmport_formats.disk.qcow2.info import read_info
-from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
+from vmport_formats.disk.qcow2.tables import read_snapshots
+from vmport_formats.errors import (
+    CorruptInput,
+    InputError,
+    LockedInput,
+    TruncatedInput,
+    UnsupportedFeature,
+)
 from vmport_formats.references import ReferenceKind
 from vmport_formats.source import read_exactly
+from vmport_formats.units import MAX_SIZE, MIB, SECTOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from vmport_formats.disk.layer import Opener
+    from vmport_formats.disk.layer import Cipher, Opener
     from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.disk.qcow2.extensions import Extensions
     from vmport_formats.disk.qcow2.header import Header
+    from vmport_formats.disk.qcow2.tables import SnapshotEntry
     from vmport_formats.source import ByteSource
 
-_OFFSET: Final = 0x00FF_FFFF_FFFF_FE00
-"""Bits 9 to 55 of an L1 or L2 entry."""
-_COPIED: Final = 1 << 63
-_COMPRESSED: Final = 1 << 62
-_ALL_ZEROS: Final = 1
-_SUBCLUSTERS: Final = 32
-_BATCH: Final = 4096
-"""L1 entries that are read at a time."""
-_CACHED_RUNS: Final = 1 << 17
-"""Runs of decoded L2 tables that are kept."""
+_L1_RESERVED: Final = 0x7F00_0000_0000_01FF
+_BATCH: Final = 8192
+"""Words of a table that are read at a time; the largest tables have 512 times as many."""
+_CACHE: Final = 2 * MIB
+"""Bytes of tables that are kept, for each image of a chain."""
+_NAMED: Final = 8
+"""Snapshots that a message names."""
+
+
+class L1Table(NamedTuple):
+    """Where an L1 table is, and the disk that it is for."""
+
+    offset: int
+    size: int
+    """Entries of 8 bytes."""
+    disk_size: int
+    """Bytes."""
 
 
 class Qcow2Layer:
-    """The active state of the virtual disk in one qcow2 file, or one of its internal snapshots."""
+    """The virtual disk in one qcow2 file: as it is, or as it was at an internal snapshot."""
 
     def __init__(
         self,
         source: ByteSource,
-        header: Header,
         info: ImageInfo,
-        *,
-        data: ByteSource | None = None,
-        l1_table: tuple[int, int] | None = None,
+        cluster_size: int,
+        l1: L1Table,
+        clusters: Clusters,
+        taken: Sequence[Taken],
     ) -> None:
-        """`data` is the external data file; `l1_table` (offset, entries) that of a snapshot."""
         self.info = info
-        self.size = int(info.virtual_size)
+        self.size = l1.disk_size // SECTOR * SECTOR
         self._source = source
-        self._header = header
-        self._data = source if data is None else data
-        self._has_data_file = data is not None
-        self._l1_offset, self._l1_entries = l1_table or (header.l1_table_offset, header.l1_size)
-        self._entry_words = 2 if header.has(Incompatible.EXTENDED_L2) else 1
-        self._covered = header.cluster_size * (header.cluster_size // (8 * self._entry_words))
-        self._tables: OrderedDict[int, tuple[Run, ...]] = OrderedDict()
-        self._cached = 0
-        self._lock = Lock()
+        self._l1 = l1
+        self._clusters = clusters
+        self._taken = taken
+        self._cluster_size = cluster_size
+        self._table_entries = cluster_size // (8 * clusters.words)
+        self._covered = cluster_size * self._table_entries
+        self._tables = _Tables(source)
 
     def runs(self, offset: int, length: int) -> Iterator[Run]:
         """See `layer.Layer.runs`."""
-        end = offset + length
+        return joined(self._l1_runs(offset, offset + length))
+
+    def _l1_runs(self, offset: int, end: int) -> Iterator[Run]:
         while offset < end:
-            first = offset // self._covered
-            count = min(_BATCH, -(-end // self._covered) - first)
-            for number, entry in enumerate(self._l1(first, count), start=first):
-                start = number * self._covered
-                stop = min(end, start + self._covered)
-                if not entry & _OFFSET:
-                    yield Run(stop - offset, Found.ABSENT)
-                else:
-                    yield from _cut(self._table(number, entry & _OFFSET), start, offset, stop)
-                offset = stop
-
-    def _l1(self, first: int, count: int) -> Sequence[int]:
-        if first + count > self._l1_entries:  # only a snapshot's table can be so short
-            count_here = max(0, self._l1_entries - first)
-            return [*self._l1(first, count_here), *([0] * (count - count_here))]
-        if not count:
-            return []
-        data = read_exactly(
-            self._source, self._l1_offset + 8 * first, 8 * count, what="the L1 table"
-        )
-        return _words(data)
-
-    def _table(self, number: int, at: int) -> tuple[Run, ...]:
-        """All runs of the L2 table at host offset `at`, which is entry `number` of the L1 table."""
-        with self._lock:
-            if (known := self._tables.get(at)) is not None:
-                self._tables.move_to_end(at)
-                return known
-        if at % self._header.cluster_size:
-            raise self._corrupt(
-                self._l1_offset + 8 * number,
-                "qcow2.l1-entry",
-                f"points to {at:#x}, inside a cluster",
+            number = offset // self._covered
+            if number >= self._l1.size:  # only a snapshot's table can be so short
+                yield Run(end - offset, Found.ABSENT)
+                return
+            index = number % _BATCH
+            first = number - index
+            batch = self._tables.words(
+                self._l1.offset + 8 * first, min(_BATCH, self._l1.size - first)
             )
-        size = self._header.cluster_size
-        if at + size > self._source.size:
+            if batch[index]:
+                stop = min(end, (number + 1) * self._covered)
+                yield from self._l2_runs(batch[index], number, offset, stop)
+            else:
+                stop = min(end, (number + stretch(batch, index, 0)) * self._covered)
+                yield Run(stop - offset, Found.ABSENT)
+            offset = stop
+
+    def _l2_runs(self, entry: int, number: int, offset: int, end: int) -> Iterator[Run]:
+        """What L1 entry `number` says of a range, which lies in what it covers."""
+        table = self._l2_table(entry, self._l1.offset + 8 * number)
+        start = number * self._covered
+        words = self._clusters.words
+        while offset < end:
+            index = (offset - start) // self._cluster_size
+            first = index - index % (_BATCH // words)
+            last = min(
+                first + _BATCH // words,
+                self._table_entries,
+                -(-(end - start) // self._cluster_size),
+            )
+            part = self._tables.words(
+                table + 8 * words * first, min(_BATCH, words * (self._table_entries - first))
+            )
+            runs = self._clusters.runs(
+                part[words * (index - first) : words * (last - first)],
+                table + 8 * words * index,
+                start + index * self._cluster_size,
+            )
+            stop = min(end, start + last * self._cluster_size)
+            yield from cut(runs, start + index * self._cluster_size, offset, stop)
+            offset = stop
+
+    def _l2_table(self, entry: int, place: int) -> int:
+        """The offset in an L1 entry, which itself is at `place`; 0 for none."""
+        at = entry & OFFSET
+        if entry & _L1_RESERVED:
+            problem = f"sets bits that are reserved: {entry & _L1_RESERVED:#x}"
+        elif at % self._cluster_size or not at:
+            problem = (
+                f"points to {at:#x}; must be a multiple of the cluster size of "
+                f"{self._cluster_size}, behind the header"
+            )
+        elif hit := overlapped(self._taken, at, at + self._cluster_size):
+            problem = f"points to {at:#x}, into {hit.what}"
+        elif at + self._cluster_size > self._source.size:
             raise TruncatedInput(
                 self._source.name,
-                at=self._l1_offset + 8 * number,
+                at=place,
                 code="qcow2.l1-entry",
                 problem=f"the L2 table at {at:#x} lies behind the end of the file at "
                 f"{self._source.size:#x}",
                 hint="the file is cut short; copy it again",
             )
-        data = read_exactly(self._source, at, size, what="an L2 table")
-        if not any(data):
-            runs: tuple[Run, ...] = (Run(self._covered, Found.ABSENT),)
         else:
-            runs = tuple(_joined(self._decode(_words(data), at, number * self._covered)))
+            return at
+        raise CorruptInput(
+            self._source.name,
+            at=place,
+            code="qcow2.l1-entry",
+            problem=f"this L1 table entry {problem}",
+        )
+
+
+class _Tables:
+    """Parts of tables as native words; the last used ones are kept."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+        self._parts: OrderedDict[tuple[int, int], array[int]] = OrderedDict()
+        self._kept = 0
+        self._lock = Lock()
+
+    def words(self, at: int, count: int) -> array[int]:
+        """`count` words from offset `at`; not to be changed."""
         with self._lock:
-            if at not in self._tables:
-                self._tables[at] = runs
-                self._cached += len(runs)
-            while self._cached > _CACHED_RUNS and len(self._tables) > 1:
-                self._cached -= len(self._tables.popitem(last=False)[1])
-        return runs
-
-    def _decode(self, words: Sequence[int], table: int, guest: int) -> Iterator[Run]:
-        """One run for each cluster, or for each stretch of alike subclusters."""
-        size = self._header.cluster_size
-        version2 = self._header.version == 2
-        limit = self._data.size
-        step = self._entry_words
-        for index in range(0, len(words), step):
-            entry = words[index]
-            at = entry & _OFFSET
-            if entry & _COMPRESSED:
-                yield self._packed(entry, table + 8 * index, guest)
-            elif step == 2:
-                yield from self._subclusters(entry, words[index + 1], table + 8 * index)
-            elif entry & _ALL_ZEROS and not version2:
-                yield Run(size, Found.ZERO)
-            elif not at and not (self._has_data_file and entry & _COPIED):
-                yield Run(size, Found.ABSENT)
-            else:
-                if at % size or at >= limit:
-                    raise self._pointer(table + 8 * index, at)
-                yield Run(size, Found.STORED, self._data, at)
-            guest += size
-
-    def _subclusters(self, entry: int, bitmap: int, where: int) -> Iterator[Run]:
-        at = entry & _OFFSET
-        size = self._header.cluster_size // _SUBCLUSTERS
-        stored, zeros = bitmap & 0xFFFF_FFFF, bitmap >> 32
-        if stored & zeros:
-            raise self._corrupt(
-                where + 8, "qcow2.subclusters", "marks a subcluster as stored and as zeros at once"
-            )
-        present = bool(at) or (self._has_data_file and bool(entry & _COPIED))
-        if stored and (not present or at % self._header.cluster_size or at >= self._data.size):
-            raise self._pointer(where, at)
-        for number in range(_SUBCLUSTERS):
-            bit = 1 << number
-            if stored & bit:
-                yield Run(size, Found.STORED, self._data, at + number * size)
-            else:
-                yield Run(size, Found.ZERO if zeros & bit else Found.ABSENT)
-
-    def _packed(self, entry: int, where: int, guest: int) -> Run:
-        size_bits = self._header.cluster_bits - 8
-        at = entry & ((1 << (62 - size_bits)) - 1)
-        sectors = (entry >> (62 - size_bits)) & ((1 << size_bits) - 1)
-        packed = (sectors + 1) * 512 - at % 512
-        if self._has_data_file:
-            raise self._corrupt(
-                where, "qcow2.compressed-cluster", "is compressed, which a data file cannot hold"
-            )
-        if not at or at >= self._source.size:
-            raise self._pointer(where, at)
-        size = self._header.cluster_size
-        unpack = unzstd if self._header.compression is Compression.ZSTD else inflate_raw
-        unit = Unit(guest, size, self._source, at, packed, unpack, "qcow2.compressed-cluster")
-        return Run(size, Found.PACKED, unit=unit)
-
-    def _pointer(self, where: int, at: int) -> CorruptInput:
-        return self._corrupt(
-            where,
-            "qcow2.l2-entry",
-            f"points to {at:#x}; must be a multiple of the cluster size of "
-            f"{self._header.cluster_size}, inside the file that ends at {self._data.size:#x}",
-        )
-
-    def _corrupt(self, where: int, code: str, problem: str) -> CorruptInput:
-        return CorruptInput(
-            self._source.name, at=where, code=code, problem=f"this table entry {problem}"
-        )
+            if (known := self._parts.get((at, count))) is not None:
+                self._parts.move_to_end((at, count))
+                return known
+        words = array("Q", read_exactly(self._source, at, 8 * count, what="an L1 or L2 table"))
+        if byteorder == "little":
+            words.byteswap()
+        with self._lock:
+            if (at, count) not in self._parts:
+                self._parts[at, count] = words
+                self._kept += 8 * count
+            while self._kept > _CACHE:
+                _, oldest = self._parts.popitem(last=False)
+                self._kept -= 8 * len(oldest)
+        return words
 
 
-def open_layer(source: ByteSource, opener: Opener) -> Qcow2Layer:
+# --- Opening ------------------------------------------------------------------------------------
+
+
+def open_layer(
+    source: ByteSource,
+    opener: Opener,
+    *,
+    snapshot: str | None = None,
+    passphrase: bytes | None = None,
+) -> Qcow2Layer:
     """The content of a qcow2 image; its external data file, if it has one, through `opener`.
 
+    `snapshot` is the id, or else the name, of the internal snapshot to read instead of the present.
+
     Raises:
-        CorruptInput, TruncatedInput, UnsupportedFeature: as `info.read_info`; also when the image
-            is encrypted, or has a data file that it does not name.
+        CorruptInput, TruncatedInput, UnsupportedFeature: as `info.read_info`; also when it has a
+            data file that it does not name.
+        InputError: it has no such snapshot (``qcow2.snapshot``).
+        LockedInput: it is encrypted, and the passphrase is missing or wrong.
         UnsafeInput: `opener` does not grant the data file.
     """
     header = read_header(source)
+    extensions = read_extensions(source, header)
     info = read_info(source)
-    if header.encryption is not Encryption.NONE:
-        raise UnsupportedFeature(
-            source.name,
-            at=32,
-            code="qcow2.encrypted",
-            problem=f"the content is encrypted ({header.encryption.name}); no key was given",
-        )
+    taken = _taken(header, extensions)
+    clusters = Clusters(
+        source,
+        header,
+        taken,
+        data=_data_file(source, header, info, opener),
+        cipher=_cipher(source, header, extensions, passphrase),
+    )
+    l1 = L1Table(header.l1_table_offset, header.l1_size, header.size)
+    if snapshot is not None:
+        l1 = _snapshot_table(source, header, snapshot)
+    return Qcow2Layer(source, info, header.cluster_size, l1, clusters, taken)
+
+
+def _taken(header: Header, extensions: Extensions) -> tuple[Taken, ...]:
+    """What the header places; of lists without a known end only the start."""
+    size = header.cluster_size
+    l1, refcounts = header.l1_table_offset, header.refcount_table_offset
+    taken = [
+        Taken(0, size, "the header"),
+        Taken(l1, l1 + 8 * header.l1_size, "the L1 table"),
+        Taken(refcounts, refcounts + header.refcount_table_clusters * size, "the refcount table"),
+    ]
+    if header.nb_snapshots:
+        at = header.snapshots_offset
+        taken.append(Taken(at, at + 1, "the snapshot table"))
+    if luks := extensions.encryption_header:
+        taken.append(Taken(luks.offset, luks.offset + luks.length, "the LUKS header"))
+    return tuple(taken)
+
+
+def _data_file(
+    source: ByteSource, header: Header, info: ImageInfo, opener: Opener
+) -> ByteSource | None:
     if not header.has(Incompatible.DATA_FILE):
-        return Qcow2Layer(source, header, info)
+        return None
     for reference in info.references:
         if reference.kind is ReferenceKind.DATA:
-            return Qcow2Layer(source, header, info, data=opener(reference))
+            return opener(reference)
     raise UnsupportedFeature(
         source.name,
         code="qcow2.data-file",
@@ -226,42 +263,84 @@ def open_layer(source: ByteSource, opener: Opener) -> Qcow2Layer:
     )
 
 
-def _words(data: bytes) -> Sequence[int]:
-    words = array("Q", data)
-    if byteorder == "little":
-        words.byteswap()
-    return words
+def _cipher(
+    source: ByteSource, header: Header, extensions: Extensions, passphrase: bytes | None
+) -> Cipher | None:
+    if header.encryption is Encryption.NONE:
+        return None
+    from vmport_formats.encryption.keyslots import unlock
+    from vmport_formats.encryption.luks1 import read_header as read_luks_header
+    from vmport_formats.encryption.sectors import (
+        GuestNumbered,
+        HostNumbered,
+        Mode,
+        Scheme,
+        SectorCipher,
+        Vector,
+    )
+
+    if luks := extensions.encryption_header:
+        return HostNumbered(unlock(source, read_luks_header(source, luks.offset), passphrase))
+    if passphrase is None:
+        raise LockedInput(
+            source.name,
+            at=32,
+            code="qcow2.passphrase",
+            problem="the content is encrypted with AES, and no passphrase was given",
+        )
+    # The passphrase is the key, and nothing tells whether it is the right one.
+    key = passphrase[:16].ljust(16, b"\0")
+    return GuestNumbered(SectorCipher(Scheme(Mode.CBC, Vector.PLAIN64), key))
 
 
-def _joined(runs: Iterator[Run]) -> Iterator[Run]:
-    """Neighbours that continue each other as one run."""
-    last: Run | None = None
-    for run in runs:
-        if last is not None and (
-            last.found is run.found
-            and run.found is not Found.PACKED
-            and (run.found is not Found.STORED or last.at + last.length == run.at)
-        ):
-            last = last._replace(length=last.length + run.length)
-        else:
-            if last is not None:
-                yield last
-            last = run
-    if last is not None:
-        yield last
+def _snapshot_table(source: ByteSource, header: Header, wanted: str) -> L1Table:
+    entry = _snapshot(source, header, wanted)
+    size = entry.snapshot.virtual_size
+    l1 = L1Table(entry.l1_table_offset, entry.l1_size, header.size if size is None else size)
+    if l1.size * 8 > MAX_L1_TABLE:
+        problem = f"has {l1.size * 8} bytes; at most {MAX_L1_TABLE}"
+    elif not l1.offset or l1.offset % header.cluster_size:
+        problem = (
+            f"is at {l1.offset:#x}; must be a multiple of the cluster size of "
+            f"{header.cluster_size}, behind the header"
+        )
+    elif l1.disk_size > MAX_SIZE:
+        problem = f"is for a disk of {l1.disk_size} bytes; at most 2^63-1"
+    elif size is not None and l1.size < (needed := l1_entries(header, size)):
+        problem = f"has {l1.size} entries; {size} bytes of disk need {needed}"
+    elif l1.offset + 8 * l1.size > source.size:
+        raise TruncatedInput(
+            source.name,
+            at=entry.at,
+            code="qcow2.snapshot-table",
+            problem=f"the L1 table of snapshot {wanted!r} ends at {l1.offset + 8 * l1.size:#x}, "
+            f"but the file at {source.size:#x}",
+            hint="the file is cut short; copy it again",
+        )
+    else:
+        return l1
+    raise CorruptInput(
+        source.name,
+        at=entry.at,
+        code="qcow2.snapshot-table",
+        problem=f"the L1 table of snapshot {wanted!r} {problem}",
+    )
 
 
-def _cut(runs: tuple[Run, ...], start: int, offset: int, stop: int) -> Iterator[Run]:
-    """The part of `runs`, the first of which begins at guest `start`, between two offsets."""
-    for run in runs:
-        end = start + run.length
-        if end > offset:
-            if start >= stop:
-                return
-            first = max(start, offset)
-            length = min(end, stop) - first
-            if length == run.length:
-                yield run
-            else:
-                yield run._replace(length=length, at=run.at + first - start)
-        start = end
+def _snapshot(source: ByteSource, header: Header, wanted: str) -> SnapshotEntry:
+    entries = read_snapshots(source, header)
+    for entry in entries:
+        if entry.snapshot.id == wanted:
+            return entry
+    for entry in entries:
+        if entry.snapshot.name == wanted:
+            return entry
+    some = [f"{entry.snapshot.id} ({entry.snapshot.name})" for entry in entries[:_NAMED]]
+    if len(entries) > _NAMED:
+        some.append("…")
+    raise InputError(
+        source.name,
+        code="qcow2.snapshot",
+        problem=f"has no snapshot with the id or name {wanted!r}",
+        hint=f"it has {', '.join(some) or 'none'}",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.model import Snapshot
 from vmport_formats.disk.qcow2.extensions import text
@@ -42,18 +42,29 @@ class BitmapFlag(IntFlag):
     EXTRA_DATA_COMPATIBLE = 1 << 2
 
 
-def read_snapshots(source: ByteSource, header: Header) -> tuple[Snapshot, ...]:
+class SnapshotEntry(NamedTuple):
+    """An entry of the snapshot table."""
+
+    at: int
+    """Its offset."""
+    l1_table_offset: int
+    l1_size: int
+    """Entries of 8 bytes."""
+    snapshot: Snapshot
+
+
+def read_snapshots(source: ByteSource, header: Header) -> tuple[SnapshotEntry, ...]:
     """All entries of the snapshot table.
 
     Raises:
         CorruptInput, TruncatedInput: code ``qcow2.snapshot-table``.
     """
-    snapshots = []
+    entries = []
     window = _Window(source)
     start = offset = header.snapshots_offset
     for number in range(header.nb_snapshots):
         entry = window.take(offset, _SNAPSHOT.size)
-        _l1, _l1_size, id_size, name_size, seconds, nanoseconds, clock, memory, extra_size = (
+        l1, l1_size, id_size, name_size, seconds, nanoseconds, clock, memory, extra_size = (
             _SNAPSHOT.unpack(entry)
         )
         end = offset + _SNAPSHOT.size + extra_size + id_size + name_size
@@ -72,19 +83,18 @@ def read_snapshots(source: ByteSource, header: Header) -> tuple[Snapshot, ...]:
             memory, disk_size = _SNAPSHOT_EXTRA.unpack_from(tail)
         elif extra_size >= 8:
             memory = int.from_bytes(tail[:8], "big")
-        snapshots.append(
-            Snapshot(
-                id=text(tail[extra_size : extra_size + id_size]),
-                name=text(tail[extra_size + id_size :]),
-                vm_state_size=Bytes(memory),
-                created=seconds,
-                created_nanoseconds=nanoseconds,
-                vm_clock=clock,
-                virtual_size=None if disk_size is None else Bytes(disk_size),
-            )
+        snapshot = Snapshot(
+            id=text(tail[extra_size : extra_size + id_size]),
+            name=text(tail[extra_size + id_size :]),
+            vm_state_size=Bytes(memory),
+            created=seconds,
+            created_nanoseconds=nanoseconds,
+            vm_clock=clock,
+            virtual_size=None if disk_size is None else Bytes(disk_size),
         )
+        entries.append(SnapshotEntry(offset, l1, l1_size, snapshot))
         offset = -(-end // 8) * 8
-    return tuple(snapshots)
+    return tuple(entries)
 
 
 class _Window:

@@ -1,0 +1,128 @@
+"""The bytes of a run, however they are found: read, unpacked, decrypted, or zeros."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from vmport_formats.errors import CorruptInput, TruncatedInput
+from vmport_formats.units import MIB, SECTOR
+
+if TYPE_CHECKING:
+    from vmport_formats.disk.layer import Cipher, Run, Unit
+    from vmport_formats.source import ByteSource
+
+_CACHE: Final = 8 * MIB
+"""Bytes of unpacked units that are kept for the next read."""
+_PIECE: Final = MIB
+"""Bytes that are decrypted, or made zeros, at a time."""
+_ZEROS: Final = bytes(_PIECE)
+
+
+class Fetcher:
+    """Fetches for one disk; safe in several threads at once."""
+
+    def __init__(self) -> None:
+        self._units: OrderedDict[Unit, bytes | bytearray] = OrderedDict()
+        self._kept = 0
+        self._lock = Lock()
+
+    def fill(self, target: memoryview, offset: int, run: Run) -> None:
+        """Put the bytes of `run`, which begins at `offset` of the disk, into `target`.
+
+        Raises:
+            CorruptInput, TruncatedInput: a compressed unit is broken.
+            UnreadableInput: the system cannot read the file.
+        """
+        done = 0
+        if run.source is not None:
+            if run.cipher is None:
+                done = run.source.read_into(run.at, target)
+            else:
+                done = _decrypt_into(target, offset, run.source, run.at, run.cipher)
+        elif run.unit is not None:
+            start = offset - run.unit.start
+            target[:] = self._unpacked(run.unit)[start : start + len(target)]
+            done = len(target)
+        # Nothing is stored, or the file ends inside its last cluster.
+        for start in range(done, len(target), _PIECE):
+            piece = target[start : start + _PIECE]
+            piece[:] = _ZEROS[: len(piece)]
+
+    def fetch(self, offset: int, run: Run) -> bytes | bytearray | memoryview:
+        """The bytes of `run`, as `fill`; for reading in order: a whole unit is not kept.
+
+        Raises:
+            CorruptInput, TruncatedInput, UnreadableInput: as `fill`.
+        """
+        if run.unit is not None and run.length == run.unit.size:
+            return unpack(run.unit)
+        if run.source is not None and run.cipher is None:
+            return run.source.read_at(run.at, run.length).ljust(run.length, b"\0")
+        buffer = bytearray(run.length)
+        self.fill(memoryview(buffer), offset, run)
+        return buffer
+
+    def _unpacked(self, unit: Unit) -> bytes | bytearray:
+        with self._lock:
+            if (known := self._units.get(unit)) is not None:
+                self._units.move_to_end(unit)
+                return known
+        data = unpack(unit)
+        with self._lock:
+            if unit not in self._units:
+                self._units[unit] = data
+                self._kept += len(data)
+            while self._kept > _CACHE and len(self._units) > 1:
+                self._kept -= len(self._units.popitem(last=False)[1])
+        return data
+
+
+def unpack(unit: Unit) -> bytes | bytearray:
+    """The bytes of a compressed unit.
+
+    Raises:
+        CorruptInput: it is not what it should be, or does not yield what it should.
+        TruncatedInput: the file ends inside it.
+    """
+    packed = unit.source.read_at(unit.at, unit.packed)
+    try:
+        return unit.unpack(packed, unit.size)
+    except ValueError as error:
+        kind, hint = CorruptInput, None
+        if len(packed) < unit.packed:
+            kind, hint = TruncatedInput, "the file is cut short; copy it again"
+        raise kind(
+            unit.source.name,
+            at=unit.at,
+            code=unit.code,
+            problem=f"the compressed data for offset {unit.start:#x} of the disk is broken: "
+            f"{error}",
+            hint=hint,
+        ) from error
+
+
+def _decrypt_into(
+    target: memoryview, offset: int, source: ByteSource, at: int, cipher: Cipher
+) -> int:
+    """Decrypt what is stored from `at` on; how many bytes that were, fewer only at the file's end.
+
+    Ciphers work on whole sectors, so these are read, whatever part of them is asked for.
+    """
+    done = 0
+    while done < len(target):
+        before = (offset + done) % SECTOR
+        wanted = -(-(before + min(_PIECE, len(target) - done)) // SECTOR) * SECTOR
+        data = source.read_at(at + done - before, wanted)
+        sectors = -(-len(data) // SECTOR) * SECTOR
+        plain = cipher.decrypt(
+            data.ljust(sectors, b"\0"),
+            guest_offset=offset + done - before,
+            host_offset=at + done - before,
+        )[before : before + len(target) - done]
+        target[done : done + len(plain)] = plain
+        done += len(plain)
+        if sectors < wanted:
+            break
+    return done
