@@ -13,6 +13,7 @@ from vmport.commands import convert, export, inspect, translate, validate
 from vmport.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 WRONG_USAGE = 2
@@ -68,23 +69,37 @@ validate.register(app)
 export.register(app)
 
 
-def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    # As ^C: every temporary is removed on the way out.
-    raise KeyboardInterrupt
+class Stopped(KeyboardInterrupt):
+    """A signal asks us to stop; every temporary is removed on the way out.
+
+    A class of its own: where a plain KeyboardInterrupt has passed through an import, the
+    interpreter ends by SIGINT whoever catches it, and not with our exit code.
+    """
+
+
+def _on_stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Stopped
+
+
+def _hear(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
+            signal.signal(number, handler)
 
 
 def main() -> NoReturn:
     """Run the command line and exit; the entry point of the ``vmport`` script."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        _hear(signal.SIG_IGN)  # to be told again changes nothing
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; no exception leaves here."""
     from vmport_formats.errors import VmportError
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
-            signal.signal(number, _on_terminate)
+    _hear(_on_stop)
     try:
         outcome = app(args=arguments, prog_name="vmport", standalone_mode=False)
         sys.stdout.flush()
@@ -103,5 +118,5 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if outcome == INTERRUPTED:
-        print("vmport: interrupted; nothing was left behind", file=sys.stderr)  # noqa: T201
+        print("vmport: interrupted; nothing half done was left behind", file=sys.stderr)  # noqa: T201
     return outcome if isinstance(outcome, int) else 0

@@ -36,7 +36,7 @@ from vmport_formats.disk.probe import probe
 from vmport_formats.errors import OutputError, ToolFailed, UnsafeInput, UsageError
 from vmport_formats.references import Confined
 from vmport_formats.source import open_source
-from vmport_formats.units import GIB, MIB, Bytes, format_size
+from vmport_formats.units import GIB, KIB, MIB, Bytes, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,6 +52,9 @@ _ENGINE: Final = "qemu-img"
 
 # Its 64 worker threads may each want an arena of 64 MiB of address space; two do as well.
 _ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}
+_SMALLEST_FREE: Final = 64 * KIB
+"""With less space left, a failing write has failed for lack of it."""
+
 _LIMITS: Final = Limits(address_space=Bytes(8 * GIB))
 
 
@@ -315,7 +318,8 @@ class _Work:
     def _failure(self, done: Completed) -> VmportError:
         """Why the program failed, after what its words say; a change of the source explains all."""
         self._chain.check_unchanged()
-        said = explain_failure(self._chain, str(self._destination), done.stderr)
+        full = _free(self._staging.folder) < _SMALLEST_FREE
+        said = explain_failure(self._chain, str(self._destination), done.stderr, full=full)
         if said is not None:
             return said
         try:

@@ -188,25 +188,31 @@ def explain_opening(chain: Chain, stderr: str) -> VmportError:
     return CorruptInput(chain.name, code="convert.open", problem=f"qemu-img cannot open it: {said}")
 
 
-def explain_failure(chain: Chain, destination: str, stderr: str) -> VmportError | None:
-    """Whose fault it was that qemu-img failed while it worked; None when it does not say."""
-    if full := _FULL.search(stderr):
-        return OutputError(
-            destination, code="output.write", problem=f"cannot be written: {full[0]}"
-        )
+def explain_failure(
+    chain: Chain, destination: str, stderr: str, *, full: bool = False
+) -> VmportError | None:
+    """Whose fault it was that qemu-img failed while it worked; None when it does not say.
+
+    `full`: no space is left, which qemu-img reports of a streamOptimized VMDK as something else.
+    """
+    said = _FULL.search(stderr)
+    if said is not None:
+        return _unwritable(destination, said[0])
     if reading := re.search(r"[Ee]rror while reading.*", stderr):
         return CorruptInput(
             chain.name, code="convert.read", problem=f"cannot be read: {reading[0].strip()}"
         )
     if writing := re.search(r"[Ee]rror while writing.*", stderr):
-        return OutputError(
-            destination, code="output.write", problem=f"cannot be written: {writing[0].strip()}"
-        )
+        return _unwritable(destination, "No space left on device" if full else writing[0].strip())
     if creating := re.search(r"error while converting \w+: (.*)", stderr):
         return OutputError(
             destination, code="output.create", problem=f"cannot be created: {creating[1].strip()}"
         )
     return None
+
+
+def _unwritable(destination: str, reason: str) -> OutputError:
+    return OutputError(destination, code="output.write", problem=f"cannot be written: {reason}")
 
 
 def _last_word(stderr: str) -> str:
