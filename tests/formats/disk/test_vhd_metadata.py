@@ -101,12 +101,14 @@ def test_fixed_disk_is_told_by_its_footer(tmp_path: Path) -> None:
     assert json.loads(guess.stdout)["format"] == "raw"
 
 
-def test_footer_of_511_bytes() -> None:
+@pytest.mark.needs("qemu-img")
+def test_footer_of_511_bytes(tmp_path: Path) -> None:
     """As versions before Virtual PC 2004 wrote it."""
     image = vhd.fixed(SIZE)
     short = image.cut(image.size - 1)
     assert matches(short)
     assert read_info(short).virtual_size == SIZE
+    assert qemu_info(short.write(tmp_path / "old.vhd"))["virtual-size"] == SIZE
     assert codes(read_info(short)) == []
 
 
