@@ -33,6 +33,26 @@ def mode_as_acl(mode: int) -> bytes:
     return _VERSION + b"".join(_ENTRY.pack(tag, mode >> shift & 7, _NO_ID) for tag, shift in shifts)
 
 
+def acl_as_mode(value: bytes) -> int | None:
+    """The nine permission bits that Linux shows for a file with the ACL `value`.
+
+    Those of the group are the mask, if there is one.  None: it is no ACL.
+    """
+    if not value.startswith(_VERSION) or len(value) % _ENTRY.size != len(_VERSION) % _ENTRY.size:
+        return None
+    entries = {tag: bits for tag, bits, _ in _ENTRY.iter_unpack(value[len(_VERSION) :])}
+    user, other = entries.get(_TAGS["user"]), entries.get(_TAGS["other"])
+    group = entries.get(_TAGS["mask"], entries.get(_TAGS["group"]))
+    if user is None or group is None or other is None:
+        return None
+    return int((user & 7) << 6 | (group & 7) << 3 | other & 7)
+
+
+def says_more_than_mode(value: bytes) -> bool:
+    """Whether the ACL `value` has an entry beyond the three that permission bits are."""
+    return len(value) > len(_VERSION) + 3 * _ENTRY.size
+
+
 def encode_acl(text: str) -> bytes | None:
     """The value of ``system.posix_acl_*`` that `text` describes.
 

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsafeInput, UnsupportedFeature
-from vmport_formats.filesystem.acl import ACCESS, DEFAULT, encode_acl
+from vmport_formats.filesystem.acl import (
+    ACCESS,
+    DEFAULT,
+    acl_as_mode,
+    encode_acl,
+    says_more_than_mode,
+)
 from vmport_formats.filesystem.model import NANOSECONDS, Device, EntryKind
 from vmport_formats.filesystem.tar.header import (
     BLOCK,
@@ -233,7 +239,7 @@ class _Reader:
             at=at,
             path=self._path(name, at, "a member"),
             kind=kind,
-            mode=header.mode & 0o7777,
+            mode=_mode(header.mode, xattrs),
             uid=uid,
             gid=gid,
             mtime=mtime,
@@ -327,7 +333,7 @@ class _Reader:
                 acl = encode_acl(value.decode("utf-8", "surrogateescape"))
                 if acl is None:
                     unreadable = True
-                else:
+                elif keyword == b"SCHILY.acl.default" or says_more_than_mode(acl):
                     found.setdefault(_ACL_KEYWORDS[keyword], acl)
         return tuple(sorted(found.items())), unreadable
 
@@ -403,3 +409,10 @@ class _Reader:
             problem=f"the archive ends {where}",
             hint="it is cut short; copy or make it again",
         )
+
+
+def _mode(stated: int, xattrs: tuple[tuple[str, bytes], ...]) -> int:
+    """The permission bits; bsdtar states those without the ACL, and Linux shows those with it."""
+    acl = dict(xattrs).get(ACCESS)
+    shown = None if acl is None else acl_as_mode(acl)
+    return stated & 0o7777 if shown is None else stated & 0o7000 | shown
