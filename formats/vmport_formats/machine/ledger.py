@@ -263,6 +263,10 @@ class Books:
         """Whether the model states this value, or anything in this part."""
         return path in self._inside
 
+    def is_value(self, path: str) -> bool:
+        """Whether `path` is one value: no part, or a part with nothing stated inside."""
+        return path in self._values
+
     def kept(self, *paths: str, place: str, after: str | None = None) -> None:
         """Each of `paths` is in the target unchanged, at `place`, where it reads `after`."""
         for path in self._known(paths):

@@ -142,6 +142,9 @@ def account_for_implied(machine: Machine, books: Books) -> None:
     for index, device in enumerate(machine.inputs):
         if device.bus in (None, InputBus.PS2) and device.kind in _PS2:
             books.kept(f"inputs[{index}]", place=ALWAYS)
+    for name in ("guest_os", "firmware", "boot", "cpu", "memory", "features", "power"):
+        if getattr(machine, name) is not None and books.is_value(name):  # nothing stated inside
+            books.kept(name, place=ALWAYS)
 
 
 _PS2: Final = (InputKind.MOUSE, InputKind.KEYBOARD)
@@ -242,13 +245,18 @@ def plan_drives(machine: Machine) -> DrivePlan:
 def _source_order(machine: Machine) -> list[int]:
     """Indices of the disks in the order in which the guest found them: by place, as numbers.
 
-    The order of a descriptor means nothing; buses count in the order of their first disk.
+    The order of a descriptor means nothing; buses count in the order of their first disk.  On a bus
+    where some disk has no address, the names decide, for hypervisors give addresses by them.
     """
     buses = list(dict.fromkeys(disk.bus for disk in machine.disks))
+    named = {disk.bus for disk in machine.disks if disk.unit is None and disk.pci is None}
 
     def place(index: int) -> tuple[object, ...]:
         disk = machine.disks[index]
         target = disk.target or ""
+        name = (len(target), target)
+        if disk.bus in named:
+            return (buses.index(disk.bus), *name)
         return (
             buses.index(disk.bus),
             disk.controller or 0,
@@ -256,8 +264,7 @@ def _source_order(machine: Machine) -> list[int]:
             disk.scsi_target or 0,
             disk.unit or 0,
             disk.pci or "",
-            len(target),
-            target,
+            *name,
         )
 
     return sorted(range(len(machine.disks)), key=place)
@@ -453,6 +460,8 @@ class _Planner:
                 f"VMware has no {self._called(disk)}; most guests have a driver for {first}",
                 effect="the guest starts only if it loads that driver early",
                 action=_EARLY_WINDOWS if self.windows else _EARLY_LINUX,
+                # Windows starts only the drivers of the controllers that it was installed on.
+                impact=Impact.MAJOR if self.windows else Impact.MINOR,
             )
         return _Wish(index, device, kinds, moved=change)
 

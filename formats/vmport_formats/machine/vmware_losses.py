@@ -257,6 +257,8 @@ VMWARE_LOSSES: Final[Mapping[str, Loss]] = {
         "install open-vm-tools in the guest",
     ),
     "sounds[*]": _minor("VMware has one sound card", "the guest lacks this one"),
+    "sounds[*].codecs[*]": _none("VMware's sound card has its own codec"),
+    "sounds[*].pci": _none("VMware lays out its own PCI bus"),
     "inputs[*]": _none(_OWN + " keyboard and mouse"),
     "inputs[*].device": _minor(
         "a device of the old host was handed through", "", "attach it on the new host"

@@ -90,7 +90,7 @@ def _network(nic: Nic) -> tuple[str, str | None]:
     if source is None:
         return _NETWORK, None
     for part in ("network", "bridge", "device"):
-        name = getattr(source, part)
+        name = (getattr(source, part) or "").strip()
         if name:
             return name, part
     if source.kind is NicSourceKind.NAT:
@@ -259,16 +259,16 @@ def add_sound(machine: Machine, books: Books, hardware: Hardware) -> None:
     after = vocabulary.SOUND_SUBTYPES[model]
     if change is None:
         books.kept("sounds[0].model", place=item.place, after=after)
+    elif sound.model is None:
+        books.defaulted(place=item.place, after=after, why=change.why)
+        if books.is_value("sounds[0]"):
+            books.kept("sounds[0]", place=item.place, after=after)
     else:
         books.adapted(
-            "sounds[0].model" if sound.model is not None else "sounds[0]",
+            "sounds[0].model",
             place=item.place,
             after=after,
             why=change.why,
             effect=change.effect,
             impact=change.impact,
         )
-    codecs = Loss("VMware's sound card has its own codec", impact=Impact.NONE)
-    books.dropped("sounds[0].codecs", loss=codecs)
-    bus = Loss("VMware lays out its own PCI bus", impact=Impact.NONE)
-    books.dropped("sounds[0].pci", loss=bus)

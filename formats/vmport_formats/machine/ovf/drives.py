@@ -31,6 +31,9 @@ def add_drives(
         item = hardware.add(_controller(controller))
         if controller.origin is not None:
             _account(books, controller, item)
+        else:
+            after = item.subtype or item.element_name
+            books.defaulted(place=item.place, after=after, why="the drives on it need a controller")
         for drive in plan.drives:
             if drive.slot[:2] == (controller.kind, controller.number):
                 _drive(machine, books, hardware, drive, item, resources)
@@ -133,6 +136,8 @@ def _drive(
     hardware.disks[drive.index] = item
     path = f"disks[{drive.index}]"
     books.kept(f"{path}.device", place=item.place, after=name)
+    if books.is_value(path):  # nothing is stated but that there is a disk
+        books.kept(path, place=item.place, after=name)
     address = [f"{path}.{part}" for part in ("controller", "channel", "scsi_target", "unit")]
     place = f"{item.place}/AddressOnParent"
     if drive.moved is not None:
@@ -178,7 +183,7 @@ def _medium(machine: Machine, books: Books, drive: PlacedDrive, item: Item) -> N
     books.kept(f"{path}.read_only", place=item.place)
     books.kept(f"{path}.connected", place=f"{item.place}/AutomaticAllocation", after="false")
     if source is None or not (source.path or source.name or source.volume):
-        books.kept(f"{path}.source.kind", place=item.place, after="an empty drive")
+        books.kept(f"{path}.source", place=item.place, after="an empty drive")
         return
     medium = source.path or source.name or source.volume
     loss = Loss(
@@ -187,6 +192,6 @@ def _medium(machine: Machine, books: Books, drive: PlacedDrive, item: Item) -> N
         f"put {medium} into the drive on the new host",
         Impact.MINOR,
     )
-    for part in ("kind", "path", "pool", "volume", "protocol", "name"):
+    for part in ("kind", "path", "pool", "volume", "protocol", "name", "capacity"):
         if books.is_stated(f"{path}.source.{part}"):
             books.dropped(f"{path}.source.{part}", loss=loss)

@@ -148,7 +148,7 @@ def account_for_disk(
             action="copy the content into the disk after the import",
             impact=Impact.MAJOR,
         )
-        books.kept(f"{path}.kind", place=f"Disk {package.disk_id}", after="a blank disk")
+        books.kept(path, place=f"Disk {package.disk_id}", after="a blank disk")
         return None
     if package.size is not None:
         books.kept(path, place=place, after=package.href)

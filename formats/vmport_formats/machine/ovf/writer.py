@@ -153,19 +153,18 @@ def _virtual_system(
             place="Name", after=called, why="the source states no name; it is called after the file"
         )
     books.kept("name", place="Name", after=called)
-    lines = [text for text in (machine.title, machine.annotation) if text]
+    lines = [text for text in (machine.title, machine.annotation) if text is not None]
     if lines:
         section = append(system, "AnnotationSection")
         append(section, "Info", "What people say about it")
         append(section, "Annotation", "\n\n".join(lines))
-        if machine.title is not None:
-            books.adapted(
-                "title",
-                place="Annotation",
-                after="the first line of the annotation",
-                why="OVF has no title beside the name",
-            )
-        books.kept("annotation", place="Annotation")
+    books.kept("annotation", place="Annotation")
+    books.adapted(
+        "title",
+        place="Annotation",
+        after="the first line of the annotation",
+        why="OVF has no title beside the name",
+    )
     return system
 
 
