@@ -46,7 +46,6 @@ def _conversion_fields(conversion: DiskConversion) -> dict[str, object]:
         "target": conversion.target,
         "target-format": conversion.target_format,
         "subformat": conversion.subformat,
-        "target-subformat": conversion.subformat,
         "backing": list(conversion.backing),
         "local": conversion.local,
     }

@@ -216,6 +216,29 @@ def test_a_virtio_disk_of_linux_moves_to_the_paravirtual_controller() -> None:
     assert (entry.verdict, "initramfs" in entry.effect) == (Verdict.ADAPTED, True)
 
 
+VIRTIO = "<address type='pci' bus='{}' slot='0'/></disk>"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "order"),
+    [("1", "2", ["a", "b"]), ("2", "1", ["b", "a"]), ("2", None, ["a", "b"])],
+)
+def test_virtio_disks_keep_the_order_in_which_the_guest_found_them(
+    first: str, second: str | None, order: list[str]
+) -> None:
+    pairs = (("a", first), ("b", second))
+    disks = [
+        disk(f"vd{name}", "virtio", source=f"/{name}").replace(
+            "</disk>", "</disk>" if bus is None else VIRTIO.format(bus)
+        )
+        for name, bus in pairs
+    ]
+    for written in (disks, disks[::-1]):
+        keys, _ = translate(domain(devices="".join(written), osinfo=DEBIAN))
+        found = [keys[f"scsi0:{unit}.fileName"] for unit in range(2)]
+        assert found == [f"{name}.vmdk" for name in order]
+
+
 def test_a_virtio_disk_of_windows_moves_to_sata() -> None:
     keys, _ = translate(domain(devices=disk("vda", "virtio"), osinfo=WINDOWS))
     assert keys["sata0:0.fileName"] == "d.vmdk"
@@ -312,7 +335,7 @@ def domains(draw: st.DrawFn) -> str:
     return domain(body, devices=controllers + draw(disks()) + nics + ports, osinfo=osinfo)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(domains())
 def test_any_machine_gives_a_sound_vmx_and_a_complete_ledger(text: str) -> None:
     reading = read_libvirt(text.encode(), "machine.xml")
