@@ -88,7 +88,7 @@ READ_BY_VIRT_V2V = {
         "sound": "es1370",
         "disks": ["0 [ide]", "1 [ide]", "2 [ide]"],
         "removable media": ["CD-ROM [ide] in slot 1"],
-        "NICs": ['Network "ethernet0" [e1000e]', 'Bridge "accounts" [vlance]'],
+        "NICs": ['Network "ethernet0" [e1000]', 'Bridge "accounts" [vlance]'],
     },
     "big-server": {
         "memory": f"{256 << 30} (bytes)",

@@ -24,6 +24,18 @@ _LONGEST_VALUE: Final = 70
 _MOST_PARTS: Final = 3
 
 
+_TELLING: Final = (
+    "/target/@dev",
+    "/source/@file",
+    "/source/@dev",
+    "/source/@dir",
+    "/mac/@address",
+    "/address/@bus",
+    "/address/@slot",
+)
+"""Values by which a person knows a device again."""
+
+
 # --- For programs -------------------------------------------------------------------------------
 
 
@@ -219,7 +231,10 @@ def _item_lines(item: _Item, members: Sequence[Entry], width: int) -> Iterator[_
     label = _label([leaf.path for leaf in leaves])
     if members[0].verdict is Verdict.DROPPED:
         shown = [_value(leaf.value) for leaf in leaves if leaf.value]
-        label += f": {', '.join(shown)}" if 0 < len(shown) <= _MOST_PARTS else ""
+        if len(shown) > _MOST_PARTS:
+            telling = [leaf for leaf in leaves if leaf.path.endswith(_TELLING)]
+            shown = [_value(leaf.value) for leaf in telling[:_MOST_PARTS]]
+        label += f": {', '.join(shown)}" if shown else ""
     elif item.before is not None:
         label += f": {_value(item.before)} → "
         label += f"{places} = " if places and places != item.after else ""

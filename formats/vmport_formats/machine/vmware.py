@@ -432,6 +432,8 @@ class _Planner:
         legal: bool,
     ) -> _Wish:
         why = "" if legal or not stated else f"VMware has no {slot}"
+        if why and slot.kind is ControllerKind.SCSI and slot.unit == RESERVED_SCSI_UNIT:
+            why = f"on VMware, {slot} is the controller itself"
         chip = self.scsi.get(slot.controller) if slot.kind is ControllerKind.SCSI else None
         return _Wish(
             index, device, kinds, chip, exact=slot if stated and legal else None, readdressed=why
@@ -595,10 +597,12 @@ def nic_model(machine: Machine, nic: Nic) -> tuple[NicModel, Change | None]:
 
 
 def _nic_for(guest: System | None, hardware: int) -> NicModel:
+    if guest is None:
+        return NicModel.E1000  # the chip for which most systems have a driver
     wanted = NicModel.E1000E
-    if guest is not None and guest.family is Family.LINUX:
+    if guest.family is Family.LINUX:
         wanted = NicModel.VMXNET3  # in the kernel since 2.6.32
-    if guest is not None and guest.family is Family.WINDOWS:
+    if guest.family is Family.WINDOWS:
         # In the box: PCNet until 2003, E1000 from Vista, E1000e from 8 and 2012.
         if guest.version < (2006,):
             wanted = NicModel.PCNET if guest.bits == 32 else NicModel.E1000
