@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from vmport_formats.errors import VmportError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -95,14 +97,19 @@ class Layer(Protocol):
 def joined(runs: Iterable[Run]) -> Iterator[Run]:
     """The same runs, with those that continue their neighbour made one with it."""
     last: Run | None = None
-    for run in runs:
-        if last is None:
-            last = run
-        elif _continues(last, run):
-            last = last._replace(length=last.length + run.length)
-        else:
+    try:
+        for run in runs:
+            if last is None:
+                last = run
+            elif _continues(last, run):
+                last = last._replace(length=last.length + run.length)
+            else:
+                yield last
+                last = run
+    except VmportError:
+        if last is not None:
             yield last
-            last = run
+        raise
     if last is not None:
         yield last
 

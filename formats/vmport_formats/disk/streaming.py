@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.layer import Found
+from vmport_formats.errors import VmportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from concurrent.futures import Future
 
     from vmport_formats.disk.fetch import Fetcher
     from vmport_formats.disk.layer import Run
@@ -28,18 +28,26 @@ def stream(
     runs: Iterable[Run], offset: int, fetcher: Fetcher, *, chunk: int, workers: int | None
 ) -> Iterator[Piece]:
     """See `image.DiskImage.stream`; `runs` begin at `offset`."""
-    jobs = _jobs(runs, offset, chunk)
-
-    def done(job: _Job) -> list[Piece]:
-        return [(place, fetcher.fetch(place, run)) for place, run in job]
-
     if workers is None:
         workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(workers, thread_name_prefix="vmport-read") as pool:
+
+        def fetched(job: _Job) -> list[Piece]:
+            return [(place, fetcher.fetch(place, run)) for place, run in job]
+
+        def submitted() -> Iterator[Future[list[Piece]]]:
+            try:
+                for job in _jobs(runs, offset, chunk):
+                    yield pool.submit(fetched, job)
+            except VmportError as error:  # it has its turn when all before it was yielded
+                failed: Future[list[Piece]] = Future()
+                failed.set_exception(error)
+                yield failed
+
         ahead: deque[Future[list[Piece]]] = deque()
         try:
-            for job in jobs:
-                ahead.append(pool.submit(done, job))
+            for future in submitted():
+                ahead.append(future)
                 if len(ahead) > 2 * workers:
                     yield from ahead.popleft().result()
             while ahead:
@@ -50,18 +58,24 @@ def stream(
 
 
 def _jobs(runs: Iterable[Run], offset: int, chunk: int) -> Iterator[_Job]:
-    """What holds data, in portions of about `chunk` bytes."""
+    """What holds data, in portions of about `chunk` bytes; a failure comes after the last."""
     job: _Job = []
     size = 0
-    for place, run in _data(runs, offset):
-        for start, part in _parts(place, run, chunk):
-            if job and size + part.length > chunk:
-                yield job
-                job, size = [], 0
-            job.append((start, part))
-            size += part.length
+    failure: VmportError | None = None
+    try:
+        for place, run in _data(runs, offset):
+            for start, part in _parts(place, run, chunk):
+                if job and size + part.length > chunk:
+                    yield job
+                    job, size = [], 0
+                job.append((start, part))
+                size += part.length
+    except VmportError as error:
+        failure = error
     if job:
         yield job
+    if failure is not None:
+        raise failure
 
 
 def _data(runs: Iterable[Run], offset: int) -> Iterator[tuple[int, Run]]:

@@ -1,0 +1,132 @@
+"""What every test of a disk's content looks at, whatever the format."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from vmport_formats.disk.extents import ExtentKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from vmport_formats.disk.extents import Extent
+    from vmport_formats.disk.image import DiskImage
+
+_CHUNKS = (17, 512, 4096, 65536, 1 << 20)
+_READS = 64
+
+
+def check_content(image: DiskImage, truth: bytes, *, seed: int = 0) -> list[Extent]:
+    """The disk reads as `truth` in every way there is, and its map, which is returned, fits."""
+    assert image.virtual_size == len(truth)
+    assert image.read(0, len(truth) + 1) == truth
+    assert image.read(len(truth), 1) == b""
+    assert image.read(-1, 1) == b""
+    chance = random.Random(seed)
+    for chunk in _CHUNKS:
+        begin = offset = chance.randrange(len(truth) + 1)
+        parts = []
+        for _ in range(_READS):
+            parts.append(image.read(offset, chunk))
+            offset += len(parts[-1])
+        assert b"".join(parts) == truth[begin:offset], f"chunks of {chunk} from {begin}"
+    for _ in range(_READS):
+        start, end = sorted(chance.randrange(len(truth) + 1) for _ in range(2))
+        buffer = bytearray(b"\xaa" * (end - start))
+        assert image.readinto(start, buffer) == end - start
+        assert buffer == truth[start:end], f"from {start} to {end}"
+    check_stream(image, truth, chunk=chance.choice(_CHUNKS[1:]), workers=chance.choice((1, 2)))
+    return check_map(image, truth)
+
+
+def check_stream(image: DiskImage, truth: bytes, *, chunk: int, workers: int) -> None:
+    """What is streamed, on a ground of zeros, is the disk; in order, and in pieces as promised."""
+    disk = bytearray(len(truth))
+    last = 0
+    for offset, piece in image.stream(chunk=chunk, workers=workers):
+        assert last <= offset
+        last = offset + len(piece)
+        disk[offset:last] = piece
+    assert disk == truth
+    assert len(disk) == len(truth)
+
+
+def check_map(image: DiskImage, truth: bytes) -> list[Extent]:
+    """The map covers the disk without a gap, is as short as it can be, and zeros are zeros."""
+    extents = list(image.extents())
+    offset = 0
+    for extent in extents:
+        assert extent.offset == offset
+        assert extent.length > 0
+        if extent.kind.reads_zero:
+            assert not any(truth[offset : extent.end])
+        offset = extent.end
+    assert offset == len(truth)
+    for first, second in pairwise(extents):
+        same = (first.kind, first.depth, first.host_file) == (
+            second.kind,
+            second.depth,
+            second.host_file,
+        )
+        assert not (same and first.host_offset is None and second.host_offset is None)
+    # A part of the map is the map of the part.
+    if truth:
+        middle = len(truth) // 3
+        part = list(image.extents(middle, len(truth) // 2))
+        assert part[0].offset == middle
+        assert part[-1].end == middle + len(truth) // 2 or len(truth) < 2
+        wanted = [e for e in extents if e.end > middle and e.offset < part[-1].end]
+        assert [e.kind for e in part] == [e.kind for e in wanted]
+    return extents
+
+
+def converted(path: Path, disk_format: str, *options: str) -> bytes:
+    """What `qemu-img convert` to raw makes of an image."""
+    target = path.with_name(f"{path.name}.converted")
+    qemu_img("convert", *options, "-f", disk_format, "-O", "raw", path, target)
+    content = target.read_bytes()
+    target.unlink()
+    return content
+
+
+def check_against_qemu_map(extents: Sequence[Extent], path: Path, disk_format: str) -> None:
+    """Zeros, data, depth and places are those of `qemu-img map`."""
+    text = qemu_img("map", "--output=json", "-f", disk_format, path)
+    theirs: list[dict[str, Any]] = json.loads(text)
+    assert sum(item["length"] for item in theirs) == sum(extent.length for extent in extents)
+    for item in theirs:
+        start, end = item["start"], item["start"] + item["length"]
+        for extent in extents:
+            if extent.end <= start or extent.offset >= end:
+                continue
+            assert extent.kind.reads_zero == item["zero"], (item, extent)
+            if extent.kind.reads_zero:
+                continue
+            assert item["data"]
+            assert extent.depth == item["depth"]
+            if extent.kind is ExtentKind.DATA and extent.host_offset is not None:
+                shift = max(start, extent.offset)
+                assert item["offset"] + shift - start == extent.host_offset + shift - extent.offset
+
+
+def qemu_img(*arguments: str | Path) -> str:
+    """Run it, and fail with what it says where it fails."""
+    return _run("qemu-img", *arguments)
+
+
+def qemu_io(path: Path, *commands: str, options: Sequence[str] = ()) -> None:
+    """Write to an image with the commands of qemu-io, such as ``write -P 7 64k 4k``."""
+    words = [word for command in commands for word in ("-c", command)]
+    out = _run("qemu-io", *options, *words, path)
+    assert "failed" not in out.lower(), out
+
+
+def _run(*command: str | Path) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr or done.stdout
+    return done.stdout
