@@ -229,7 +229,7 @@ class _Check:
                         place,
                         f"is compressed by {stream.compression}, not {compression}",
                     )
-                for code, problem in check_members(read_members(stream)):
+                for code, problem in check_members(read_members(stream, look_past_end=False)):
                     yield Finding(code, place, problem)
                 if not stream.drain():
                     yield Finding("layer.trailing", place, "something follows the archive's end")

@@ -147,10 +147,11 @@ class Member:
     """Where the data belong; None when they are the whole file."""
 
 
-def read_members(stream: TarStream) -> Iterator[Member]:
+def read_members(stream: TarStream, *, look_past_end: bool = True) -> Iterator[Member]:
     """The members in `stream`, in their order, up to the end-of-archive marker.
 
     While a member is in hand its data may be read from the stream; what is left is passed over.
+    `look_past_end` makes sure that no second archive follows; else nothing is read after the end.
 
     Raises:
         CorruptInput: a header or record breaks the rules of the format.
@@ -158,13 +159,14 @@ def read_members(stream: TarStream) -> Iterator[Member]:
         UnsafeInput: a name leads out of the archive's root.
         UnsupportedFeature: a member of a kind that is not known.
     """
-    return _Reader(stream).members()
+    return _Reader(stream, look_past_end=look_past_end).members()
 
 
 class _Reader:
     """The state that headers leave for those after them."""
 
-    def __init__(self, stream: TarStream) -> None:
+    def __init__(self, stream: TarStream, *, look_past_end: bool) -> None:
+        self._look_past_end = look_past_end
         self._stream = stream
         self._archive = stream.name
         self._global: dict[bytes, bytes] = {}
@@ -178,7 +180,8 @@ class _Reader:
             at = stream.position
             block = stream.read(BLOCK)
             if block == ZERO_BLOCK and start is None:
-                self._check_end()
+                if self._look_past_end:
+                    self._check_end()
                 return
             if len(block) < BLOCK or block == ZERO_BLOCK:
                 raise self._truncated(at, "before its end-of-archive marker")
