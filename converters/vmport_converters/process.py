@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vmport_converters.interruption import held, owe, settle
-from vmport_formats.errors import ToolFailed, ToolMissing
+from vmport_converters.sandbox import Sandbox, make_ruleset
+from vmport_formats.errors import ToolFailed, ToolMissing, UnreadableInput
 from vmport_formats.units import GIB
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def run(
     *,
     on_output: Callable[[bytes], None] | None = None,
     limits: Limits = Limits(),
+    sandbox: Sandbox | None = None,
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Completed:
@@ -97,7 +99,12 @@ def run(
     Each chunk of stdout goes to `on_output` as it comes; without one it is collected, up to 64 MiB.
     Of stderr the last 64 KiB are kept.  The program runs in a session of its own, so ^C at the
     terminal reaches only us; it and what it started are killed when this call is left by an
-    exception, and the program by the kernel when the thread that called this dies.
+    exception, and the program by the kernel when the thread that called this dies.  `sandbox` holds
+    where the kernel has Landlock; see `landlock_version`.
+
+    Raises:
+        ToolFailed: more output than that.
+        UnreadableInput: a file of `sandbox` is not there.
     """
     collected = bytearray()
     stderr = bytearray()
@@ -118,7 +125,7 @@ def run(
     owed = None
     try:
         with held():  # or the program could be started, and nobody here know it
-            child = _start(argv, limits, folder, environment)
+            child = _start(argv, limits, sandbox, folder, environment)
             owed = owe(partial(_end, child))
         status = _attend(child, on_output or collect, keep_the_end)
     finally:
@@ -132,22 +139,34 @@ def run(
 def _start(
     argv: Sequence[str],
     limits: Limits,
+    sandbox: Sandbox | None,
     folder: Path | None,
     environment: Mapping[str, str] | None,
 ) -> subprocess.Popen[bytes]:
+    try:
+        ruleset = None if sandbox is None else make_ruleset(sandbox, argv[0])
+    except OSError as error:
+        raise UnreadableInput(
+            error.filename, code="source.open", problem=f"cannot open: {error.strerror}"
+        ) from error
     guarded = [
         sys.executable, "-I", "-S", str(_GUARD),
-        str(os.getpid()), limits.encode(), *argv,
+        str(os.getpid()), limits.encode(), str(-1 if ruleset is None else ruleset), *argv,
     ]  # fmt: skip
-    return subprocess.Popen(
-        guarded,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=folder,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
-        start_new_session=True,
-    )
+    try:
+        return subprocess.Popen(
+            guarded,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=() if ruleset is None else (ruleset,),
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
+            start_new_session=True,
+        )
+    finally:
+        if ruleset is not None:
+            os.close(ruleset)
 
 
 def _attend(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vmport.cli import run
+from vmport_converters.sandbox import landlock_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,7 @@ def test_json(folder: Path, vmport: Vmport) -> None:
             "files": ["out.vmdk", "out-flat.vmdk"],
         },
         "engine": "qemu-img",
+        "sandboxed": landlock_version() > 0,
         "verified": True,
         "notes": [],
     }

@@ -30,6 +30,7 @@ def conversion_fields(converted: Converted) -> dict[str, object]:
             "files": [file.path for file in converted.files],
         },
         "engine": converted.engine,
+        "sandboxed": converted.sandboxed,
         "verified": converted.verified,
         "seconds": round(converted.seconds, 3),
         "notes": list(converted.notes),

@@ -31,6 +31,7 @@ from vmport_converters.disk.qemu_img import (
 )
 from vmport_converters.process import Limits, find_tool, run
 from vmport_converters.publish import publishing
+from vmport_converters.sandbox import Sandbox, landlock_version
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.probe import probe
 from vmport_formats.errors import OutputError, ToolFailed, UnsafeInput, UsageError
@@ -108,6 +109,8 @@ class Converted:
     files: tuple[OutputFile, ...]
     """The destination first."""
     engine: str
+    sandboxed: bool
+    """It could open only the files that it was given."""
     verified: bool
     seconds: float
     notes: tuple[str, ...]
@@ -146,6 +149,11 @@ def convert(
     )
     _check_apart(chain, destination)
     conversion = plan_conversion(chain, target, options)
+    sandboxed = landlock_version() > 0
+    if not sandboxed:
+        on_warning(
+            "this kernel has no Landlock, so qemu-img is not confined to the files of the disk"
+        )
     with publishing(destination, force=request.force) as staging:
         work = _Work(conversion, staging, destination, on_progress, on_command)
         work.check_source()
@@ -173,6 +181,7 @@ def convert(
         info,
         tuple(_output_file(destination.parent / name) for name in names),
         engine=_ENGINE,
+        sandboxed=sandboxed,
         verified=request.verify,
         seconds=time.monotonic() - begin,
         notes=tuple(notes),
@@ -216,6 +225,8 @@ class _Work:
         )
         self._source = source_node(self._chain, write_descriptors(self._chain, staging.scratch))
         self._name = _safe_name(conversion, destination)
+        files = (Path(path) for path, _ in self._chain.stamps)
+        self._sandbox = Sandbox((*files, staging.scratch), (staging.folder,))
 
     def check_source(self) -> None:
         """That qemu-img sees the same disk as we do.
@@ -332,7 +343,12 @@ class _Work:
         """Run qemu-img in the folder that it writes to, with its limits."""
         self._on_command(shlex.join(argv))
         start = partial(
-            run, argv, limits=_LIMITS, folder=self._staging.folder, environment=_ENVIRONMENT
+            run,
+            argv,
+            limits=_LIMITS,
+            sandbox=self._sandbox,
+            folder=self._staging.folder,
+            environment=_ENVIRONMENT,
         )
         if phase is None:
             return start()
