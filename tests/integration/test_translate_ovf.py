@@ -126,7 +126,7 @@ def make_disks(ovf: Path, size: str = "4M") -> None:
                 drives=("CD-ROM [ide]", "Floppy"),
                 nics=(
                     '"shop" mac: 00:0c:29:aa:bb:cc [pcnet32]',
-                    '"NAT" mac: 52:54:00:00:00:09 [e1000e]',
+                    '"NAT" mac: 52:54:00:00:00:09 [e1000]',
                 ),
             ),
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
@@ -47,9 +47,7 @@ def _to_vmx(machine: Machine, request: Request) -> Writing:
 
 
 def _to_ovf(machine: Machine, request: Request) -> Writing:
-    if request.hardware is not None:
-        machine = replace(machine, hardware_version=request.hardware)
-    return write_ovf(machine, name=request.stem, facts=request.disks)
+    return write_ovf(machine, name=request.stem, hardware=request.hardware, facts=request.disks)
 
 
 TARGETS: Final = {

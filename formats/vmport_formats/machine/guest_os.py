@@ -131,7 +131,7 @@ def for_cim(guest: GuestOs | None, *, bits: int) -> Name[int]:
     """The CIM OSType for the guest that a machine states, of those that all products read alike."""
     found = identify(guest, bits=bits)
     if found is None:
-        if guest is not None and guest.cim is not None:
+        if guest is not None and guest.cim is not None and 0 <= guest.cim < 1 << 16:
             return Name(guest.cim, Fit.EXACT)
         return Name(1 if bits == 32 else 102, Fit.SUBSTITUTE, _nothing_known(guest))
     return _worse(found, _cim(found.id))

@@ -112,6 +112,8 @@ _SPECIAL: Final[dict[str, st.SearchStrategy[Any]]] = {
     "osinfo": st.sampled_from(["http://debian.org/debian/12", "http://microsoft.com/win/xp", "?"]),
     "vmware": st.sampled_from(["windows9-64", "other", "nonsense"]),
     "hardware_version": st.integers(0, 25),
+    # More processors than VMware runs are refused, and that is another test.
+    **dict.fromkeys(("count", "online", "sockets", "dies", "cores"), st.integers(1, 16)),
 }
 
 
@@ -281,6 +283,25 @@ def test_a_machine_that_vmware_cannot_run_is_refused() -> None:
         write_ovf(Machine(architecture=Architecture.AARCH64), name="x")
 
 
+def test_the_virtual_hardware_is_as_new_as_the_machine_needs() -> None:
+    """Kept when the source states one, raised when it cannot hold the machine, or as asked for."""
+
+    def family(machine: Machine, asked: int | None = None) -> tuple[str, ...]:
+        (system,) = envelope_of(write_ovf(machine, name="x", hardware=asked)).systems
+        return system.hardware[0].types
+
+    uefi = model.Firmware(kind=model.FirmwareKind.UEFI, secure_boot=True)
+    assert family(Machine()) == ("vmx-19",)
+    assert family(Machine(hardware_version=9)) == ("vmx-09",)
+    assert family(Machine(hardware_version=9, firmware=uefi)) == ("vmx-13",)
+    assert family(Machine(cpu=model.Cpu(count=800))) == ("vmx-22",)
+    assert family(Machine(firmware=uefi), 14) == ("vmx-14",)
+    with pytest.raises(UsageError, match="cannot have: secure boot"):
+        family(Machine(firmware=uefi), 11)
+    with pytest.raises(UnsupportedFeature, match="2000 processors"):
+        family(Machine(cpu=model.Cpu(count=2000)))
+
+
 @pytest.mark.parametrize(
     ("size", "shown"), [(1, 4), (4 << 20, 4), ((4 << 20) + 1, 8), (512 << 20, 512)]
 )
@@ -305,7 +326,7 @@ def test_units_that_vmware_lacks_are_not_used() -> None:
         if item.text("ResourceType") == "17"
     ]
     assert units == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10]
-    assert outcome_of(writing, "disks[7].unit").why == "VMware has no scsi0:7"
+    assert outcome_of(writing, "disks[7].unit").why == "on VMware, scsi0:7 is the controller itself"
 
 
 def test_disks_go_by_place_not_by_document_order() -> None:
@@ -328,7 +349,7 @@ def test_disks_go_by_place_not_by_document_order() -> None:
         ("http://microsoft.com/win/2k19", "vmware.sata.ahci", "E1000e"),
         ("http://microsoft.com/win/7", "vmware.sata.ahci", "E1000"),
         ("http://microsoft.com/win/xp", None, "E1000"),  # XP has no SATA driver: IDE
-        (None, "vmware.sata.ahci", "E1000e"),
+        (None, "vmware.sata.ahci", "E1000"),
     ],
 )
 def test_paravirtual_devices_become_what_the_guest_has_drivers_for(

@@ -6,6 +6,7 @@ products export them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from vmport_formats.errors import UnsupportedFeature
 from vmport_formats.machine import guest_os, vmware
 from vmport_formats.machine.guest_os import Fit
 from vmport_formats.machine.guest_os_table import CIM_NAMES, Family
-from vmport_formats.machine.ledger import Books, Impact, Loss
+from vmport_formats.machine.ledger import Books, Impact, Loss, Verdict
 from vmport_formats.machine.model import Architecture, ClockBase, Virtualization
 from vmport_formats.machine.ovf import vocabulary
 from vmport_formats.machine.ovf.boot import plan_boot
@@ -29,7 +30,7 @@ from vmport_formats.machine.ovf.markup import (
     writable,
 )
 from vmport_formats.machine.ovf.package import DiskFacts, account_for_disk, plan_packages
-from vmport_formats.machine.vmware_losses import VMWARE_LOSSES
+from vmport_formats.machine.vmware.losses import VMWARE_LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,25 +48,32 @@ DIALECT: Final = "OVF"
 
 
 def write_ovf(
-    machine: Machine, *, name: str, facts: Mapping[int, DiskFacts] | None = None
+    machine: Machine,
+    *,
+    name: str,
+    hardware: int | None = None,
+    facts: Mapping[int, DiskFacts] | None = None,
 ) -> Writing:
     """`machine` as an OVF.
 
     `name` is the package's, the name of its file without the suffix: a machine or a disk that has
-    no name is called after it.  `facts` has, by index into the machine's disks, what is known of
-    them.
+    no name is called after it.  `hardware` asks for a version of VMware's virtual hardware;
+    otherwise it is the source's, or a common one, and higher where the machine needs it.  `facts`
+    has, by index into the machine's disks, what is known of them.
 
     Raises:
-        UnsupportedFeature: the guest's processor is no x86, the only one that VMware has.
-        UsageError: a hard disk's capacity is known neither from the machine nor from `facts`; OVF
-            must state it, and a wrong one makes an import fail.
+        UnsupportedFeature: VMware cannot run it at all: another architecture, or too large.
+        UsageError: the machine needs a higher version than `hardware`; or a hard disk's capacity
+            is known neither from the machine nor from `facts`: OVF must state it, and a wrong one
+            makes an import fail.
     """
     _refuse_foreign(machine)
     books = Books(machine, dialect=DIALECT)
+    machine = _with_hardware(machine, books, hardware)
     plan = vmware.plan_drives(machine)
     packages = plan_packages(machine, plan, name, facts or {})
     resources = {index: f"ovf:/disk/{disk.disk_id}" for index, disk in packages.items()}
-    hardware = describe_hardware(machine, books, plan, resources)
+    section = describe_hardware(machine, books, plan, resources)
     conversions = [
         conversion
         for index, package in packages.items()
@@ -74,11 +82,11 @@ def write_ovf(
     root = envelope()
     _references(root, packages)
     _disk_section(root, packages)
-    _network_section(root, hardware)
+    _network_section(root, section)
     system = _virtual_system(root, machine, books, name)
     _operating_system(system, machine, books)
-    boot = plan_boot(machine, books, hardware, plan)
-    _hardware_section(system, machine, books, hardware, name)
+    boot = plan_boot(machine, books, section, plan)
+    _hardware_section(system, machine, books, section, name)
     if boot is not None:
         boot.append_to(system)
     _clock(machine, books)
@@ -95,6 +103,25 @@ def _refuse_foreign(machine: Machine) -> None:
             "or VirtualBox describes x86 machines",
             hint="choose a hypervisor that emulates or runs this architecture",
         )
+
+
+def _with_hardware(machine: Machine, books: Books, asked: int | None) -> Machine:
+    """The machine with the virtual hardware version that it gets."""
+    version, verdict, why = vmware.choose_hardware(machine, asked)
+    place, after = "VirtualSystemType", _family(version)
+    if verdict is Verdict.KEPT:
+        books.kept("hardware_version", place=place, after=after)
+    elif verdict is Verdict.ADAPTED:
+        books.adapted("hardware_version", place=place, after=after, why=why)
+    else:
+        books.defaulted(place=place, after=after, why=why)
+        asked_for = Loss("another version was asked for", impact=Impact.NONE)
+        books.dropped("hardware_version", loss=asked_for)
+    return replace(machine, hardware_version=version)
+
+
+def _family(version: int) -> str:
+    return f"vmx-{version:02}"
 
 
 # --- Sections of the envelope ----------------------------------------------------------------
@@ -224,23 +251,13 @@ def _hardware_section(
     version = vmware.hardware_version(machine)
     section = append(system, "VirtualHardwareSection")
     append(section, "Info", "The virtual hardware")
-    append_system(section, identifier=machine.name or name, family=f"vmx-{version:02}")
+    append_system(section, identifier=machine.name or name, family=_family(version))
     for item in hardware.items:
         append_item(section, item)
     for key, value in sorted(hardware.configs.items()):
         append_config(section, "Config", key, value)
     for key, value in sorted(hardware.extra.items()):
         append_config(section, "ExtraConfig", key, value)
-    place = "VirtualSystemType"
-    family = f"vmx-{version:02}"
-    if machine.hardware_version == version:
-        books.kept("hardware_version", place=place, after=family)
-    elif machine.hardware_version is None:
-        why = "the source is not of VMware; ESXi 7.0 U2 and later run this version"
-        books.defaulted(place=place, after=family, why=why)
-    else:
-        why = f"there is no virtual hardware {machine.hardware_version}"
-        books.adapted("hardware_version", place=place, after=family, why=why)
     if machine.virtualization is Virtualization.FULL:
         books.kept("virtualization", place=vmware.ALWAYS)
     books.adapted(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from vmport_formats.errors import UnsupportedFeature, UsageError
+from vmport_formats.errors import UnsupportedFeature
 from vmport_formats.machine import vmware
-from vmport_formats.machine.ledger import Books, Impact, Loss
-from vmport_formats.machine.model import Architecture, ControllerKind, FirmwareKind
-from vmport_formats.machine.vmware_losses import VMWARE_LOSSES
+from vmport_formats.machine.ledger import Books, Impact, Loss, Verdict
+from vmport_formats.machine.model import Architecture
+from vmport_formats.machine.vmware.losses import VMWARE_LOSSES
 from vmport_formats.machine.vmx.boot import write_boot
 from vmport_formats.machine.vmx.cards import (
     write_nics,
@@ -27,40 +27,14 @@ from vmport_formats.machine.vmx.platform import (
     write_memory,
 )
 from vmport_formats.machine.vmx.text import VmxLines
-from vmport_formats.units import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from vmport_formats.machine.ledger import Writing
     from vmport_formats.machine.model import Machine
 
 DIALECT: Final = "VMX"
 
 _ARCHITECTURES: Final = (None, Architecture.X86_64, Architecture.I686)
-
-NEWEST_HARDWARE: Final = 22
-
-
-class _Capacity(NamedTuple):
-    hardware: int
-    cpus: int
-    memory: int
-    """In GiB."""
-
-
-# VMware, "Hardware Features Available with Virtual Machine Compatibility Settings".
-_CAPACITIES: Final = (
-    _Capacity(4, 4, 64),
-    _Capacity(7, 8, 255),
-    _Capacity(8, 32, 1011),
-    _Capacity(9, 64, 1011),
-    _Capacity(11, 128, 4080),
-    _Capacity(13, 128, 6128),
-    _Capacity(15, 256, 6128),
-    _Capacity(18, 768, 24560),
-    _Capacity(22, 960, 24560),
-)
 
 _LOSSES: Final = {
     **VMWARE_LOSSES,
@@ -124,65 +98,13 @@ def write_vmx(machine: Machine, *, name: str, hardware: int | None = None) -> Wr
 
 
 def _write_hardware(vmx: VmxLines, machine: Machine, asked: int | None) -> int:
-    needs = sorted(_needs(machine), reverse=True)
-    lowest, what = needs[0] if needs else (3, "")
-    if lowest > NEWEST_HARDWARE:
-        raise UnsupportedFeature(
-            None,
-            code="vmx.too-large",
-            problem=f"no VMware version runs a machine with {what}",
-        )
-    if asked is not None:
-        if asked < lowest:
-            listed = ", ".join(f"{why} ({number})" for number, why in needs if number > asked)
-            raise UsageError(
-                None,
-                code="vmx.hardware-version",
-                problem=f"virtual hardware {asked} cannot have: {listed}",
-                hint=f"ask for version {lowest} or higher, or for none",
-            )
-        vmx.defaulted("virtualHW.version", asked, "asked for on the command line")
-        vmx.dropped(
-            "hardware_version",
-            loss=Loss("another version was asked for", impact=Impact.NONE),
-        )
-        return asked
-    stated = machine.hardware_version
-    wanted = vmware.hardware_version(machine)
-    version = max(wanted, lowest)
-    if stated is None:
-        why = "runs on ESXi 7.0 U2 and later, and on Workstation 16.2 and later"
-        if version > vmware.DEFAULT_HARDWARE:
-            why = f"the lowest that has {what}"
-        vmx.defaulted("virtualHW.version", version, why)
-    elif stated == version:
+    version, verdict, why = vmware.choose_hardware(machine, asked)
+    if verdict is Verdict.KEPT:
         vmx.kept("virtualHW.version", version, "hardware_version")
-    else:
-        why = f"the lowest that has {what}" if version == lowest else "there is no such version"
+    elif verdict is Verdict.ADAPTED:
         vmx.adapted("virtualHW.version", version, "hardware_version", why=why)
+    else:
+        vmx.defaulted("virtualHW.version", version, why)
+        asked_for = Loss("another version was asked for", impact=Impact.NONE)
+        vmx.dropped("hardware_version", loss=asked_for)
     return version
-
-
-def _needs(machine: Machine) -> Iterator[tuple[int, str]]:
-    """The virtual hardware versions that parts of `machine` need, each with the part."""
-    cpus = 1 if machine.cpu is None else machine.cpu.online or machine.cpu.count or 1
-    memory = 0 if machine.memory is None else machine.memory.size or 0
-    beyond = NEWEST_HARDWARE + 1
-    yield (
-        next((row.hardware for row in _CAPACITIES if cpus <= row.cpus), beyond),
-        f"{cpus} processors",
-    )
-    yield (
-        next((row.hardware for row in _CAPACITIES if memory <= row.memory * GIB), beyond),
-        f"{-(-memory // GIB)} GiB of memory",
-    )
-    if machine.firmware is not None:
-        if machine.firmware.kind is FirmwareKind.UEFI:
-            yield vmware.UEFI_HARDWARE, "UEFI"
-        if machine.firmware.secure_boot:
-            yield vmware.SECURE_BOOT_HARDWARE, "secure boot"
-    if machine.tpm is not None:
-        yield vmware.TPM_HARDWARE, "a TPM"
-    kinds = {controller.kind for controller in machine.controllers}
-    if ControllerKind.NVME in kinds or any(disk.bus == "nvme" for disk in machine.disks):
-        yield vmware.CONTROLLER_HARDWARE[ControllerKind.NVME], "NVMe"

@@ -1,8 +1,8 @@
-"""VMware's virtual hardware: what it offers, and which part of it serves each device of a machine.
+"""Where a machine's disks, CDs and floppies go on VMware's controllers.
 
-VMX and OVF describe the same hardware, so both writers plan with this module: `plan_drives` places
-disks and CDs on controllers, `nic_model` and `sound_model` pick chips.  One principle decides: a
-chip that VMware has is kept; for any other the guest gets the one whose driver it most likely has.
+A drive keeps its controller and address where VMware has them.  Of the others, a Linux guest's
+paravirtual disks go to VMware's paravirtual SCSI; everything else to SATA, or to IDE when the guest
+is a Windows from before SATA drivers (or the virtual hardware is).
 """
 
 from __future__ import annotations
@@ -10,147 +10,32 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vmport_formats.machine import guest_os
 from vmport_formats.machine.guest_os_table import Family
 from vmport_formats.machine.ledger import Impact, Loss
 from vmport_formats.machine.model import (
-    Architecture,
     ControllerKind,
     ControllerModel,
     DiskBus,
     DiskDevice,
     DiskSourceKind,
-    InputBus,
-    InputKind,
-    NicModel,
-    PowerAction,
-    SoundModel,
+)
+from vmport_formats.machine.vmware.hardware import (
+    CONTROLLER_HARDWARE,
+    PVSCSI_64_HARDWARE,
+    RESERVED_SCSI_UNIT,
+    ROOM,
+    SCSI_HARDWARE,
+    Change,
+    guest_system,
+    hardware_version,
+    width,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from vmport_formats.machine.guest_os import System
-    from vmport_formats.machine.ledger import Books
-    from vmport_formats.machine.model import Disk, Machine, Nic, Sound
-
-DEFAULT_HARDWARE: Final = 19
-"""Virtual hardware of a machine that states none: ESXi 7.0 U2 and later, Workstation 16.2."""
-
-INVALID_HARDWARE: Final = frozenset({5})
-HOSTED_HARDWARE: Final = frozenset({6, 12, 16})
-"""Versions that Workstation and Fusion run, ESXi not."""
-
-UEFI_HARDWARE: Final = 8
-SECURE_BOOT_HARDWARE: Final = 13
-TPM_HARDWARE: Final = 14
-USB3_HARDWARE: Final = 8
-
-CONTROLLER_HARDWARE: Final = {
-    ControllerKind.IDE: 3,
-    ControllerKind.SCSI: 3,
-    ControllerKind.SATA: 10,
-    ControllerKind.NVME: 13,
-    ControllerKind.FLOPPY: 3,
-}
-"""Lowest virtual hardware version with controllers of a kind."""
-
-SCSI_HARDWARE: Final = {
-    ControllerModel.BUSLOGIC: 3,
-    ControllerModel.LSILOGIC: 3,
-    ControllerModel.LSISAS1068: 7,
-    ControllerModel.PVSCSI: 7,
-}
-"""The SCSI chips that VMware has, and the lowest virtual hardware version with each."""
-
-NIC_HARDWARE: Final = {
-    NicModel.PCNET: 3,
-    NicModel.VMXNET: 3,
-    NicModel.E1000: 4,
-    NicModel.VMXNET2: 4,
-    NicModel.VMXNET3: 7,
-    NicModel.E1000E: 8,
-}
-"""The network chips that VMware has, and the lowest virtual hardware version with each."""
-
-PVSCSI_64_HARDWARE: Final = 14
-"""From this version on a paravirtual SCSI controller has 64 units rather than 16."""
-
-RESERVED_SCSI_UNIT: Final = 7
-"""The controller itself."""
-
-
-class Room(NamedTuple):
-    """How many controllers of a kind there can be, and units on each."""
-
-    controllers: int
-    units: int
-
-
-ROOM: Final = {
-    ControllerKind.IDE: Room(2, 2),
-    ControllerKind.SATA: Room(4, 30),
-    ControllerKind.SCSI: Room(4, 16),
-    ControllerKind.NVME: Room(4, 15),
-    ControllerKind.FLOPPY: Room(1, 2),
-}
-"""VMware's limits; IDE counts each channel as a controller."""
-
-MAX_NICS: Final = 10
-MAX_NICS_OLD: Final = 4
-"""Before virtual hardware 7."""
-MAX_SERIALS: Final = 4
-MAX_PARALLELS: Final = 3
-
-
-def hardware_version(machine: Machine) -> int:
-    """The virtual hardware version that the machine states, else `DEFAULT_HARDWARE`."""
-    stated = machine.hardware_version
-    if stated is None or stated < 3 or stated in INVALID_HARDWARE:
-        return DEFAULT_HARDWARE
-    return stated
-
-
-def width(machine: Machine) -> int:
-    """32 or 64: the bits of the machine's processor, 64 when it states none."""
-    return 32 if machine.architecture in (Architecture.I686, Architecture.ARMV7L) else 64
-
-
-def guest_system(machine: Machine) -> System | None:
-    """The operating system that the machine states; None when that is not known."""
-    found = guest_os.identify(machine.guest_os, bits=width(machine))
-    return None if found is None else found.id
-
-
-ALWAYS: Final = "(every VMware machine)"
-"""Where a value is in the target, when the target needs no words for it."""
-
-
-def account_for_implied(machine: Machine, books: Books) -> None:
-    """Enter the values of `machine` that are so on every VMware machine, without a word."""
-    features, power = machine.features, machine.power
-    for name in ("acpi", "apic", "pae"):
-        if features is not None and getattr(features, name):
-            books.kept(f"features.{name}", place=ALWAYS)
-    if power is not None and power.on_power_off is PowerAction.DESTROY:
-        books.kept("power.on_power_off", place=ALWAYS)
-    if power is not None and power.on_reboot is PowerAction.RESTART:
-        books.kept("power.on_reboot", place=ALWAYS)
-    if power is not None and power.on_crash is PowerAction.DESTROY:
-        why = "VMware leaves a guest that crashed as it is; vSphere HA can watch it"
-        books.dropped("power.on_crash", loss=Loss(why, impact=Impact.NONE))
-    for index, device in enumerate(machine.inputs):
-        if device.bus in (None, InputBus.PS2) and device.kind in _PS2:
-            books.kept(f"inputs[{index}]", place=ALWAYS)
-    for name in ("guest_os", "firmware", "boot", "cpu", "memory", "features", "power"):
-        if getattr(machine, name) is not None and books.is_value(name):  # nothing stated inside
-            books.kept(name, place=ALWAYS)
-
-
-_PS2: Final = (InputKind.MOUSE, InputKind.KEYBOARD)
-
-
-# --- Drives -------------------------------------------------------------------------------------
+    from vmport_formats.machine.model import Disk, Machine
 
 NO_IMAGE: Final = {
     DiskSourceKind.NVME: "an NVMe device of the host, handed to the guest",
@@ -169,16 +54,6 @@ class Slot(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}{self.controller}:{self.unit}"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Why a device is not what the source has, and what that means."""
-
-    why: str
-    effect: str = ""
-    action: str = ""
-    impact: Impact = Impact.MINOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +98,7 @@ class DrivePlan:
 
 
 def plan_drives(machine: Machine) -> DrivePlan:
-    """A place on VMware's controllers for each drive of `machine`.
-
-    A drive keeps its controller and address where VMware has them.  Of the others, a Linux guest's
-    paravirtual disks go to VMware's paravirtual SCSI; everything else to SATA, or to IDE when the
-    guest is a Windows from before SATA drivers (or the virtual hardware is).
-    """
+    """A place on VMware's controllers for each drive of `machine`."""
     planner = _Planner(machine, hardware_version(machine), guest_system(machine))
     order = _source_order(machine)
     found = (planner.wish(index, machine.disks[index]) for index in order)
@@ -574,66 +444,3 @@ class _Planner:
 
         found = [self.placed[index].slot.kind for index in sorted(self.placed, key=rank)]
         return list(dict.fromkeys((*found, *ROOM)))
-
-
-# --- Cards --------------------------------------------------------------------------------------
-
-
-def nic_model(machine: Machine, nic: Nic) -> tuple[NicModel, Change | None]:
-    """The network chip that VMware gives for `nic`, and why if it is another."""
-    hardware = hardware_version(machine)
-    if nic.model is not None and NIC_HARDWARE.get(nic.model, hardware + 1) <= hardware:
-        return nic.model, None
-    guest = guest_system(machine)
-    chosen = _nic_for(guest, hardware)
-    if nic.model is None:
-        return chosen, Change("the source does not say which chip the card has")
-    return chosen, Change(
-        f"VMware has no {nic.model} card; {chosen} is the one that the guest most likely has a "
-        "driver for",
-        effect="the guest takes it for a new card: its name, and settings tied to that, may change",
-        action="check the network settings inside the guest after the move",
-    )
-
-
-def _nic_for(guest: System | None, hardware: int) -> NicModel:
-    if guest is None:
-        return NicModel.E1000  # the chip for which most systems have a driver
-    wanted = NicModel.E1000E
-    if guest.family is Family.LINUX:
-        wanted = NicModel.VMXNET3  # in the kernel since 2.6.32
-    if guest.family is Family.WINDOWS:
-        # In the box: PCNet until 2003, E1000 from Vista, E1000e from 8 and 2012.
-        if guest.version < (2006,):
-            wanted = NicModel.PCNET if guest.bits == 32 else NicModel.E1000
-        elif guest.version < (2012,):
-            wanted = NicModel.E1000
-    return wanted if NIC_HARDWARE[wanted] <= hardware else NicModel.E1000
-
-
-SOUND: Final[Mapping[SoundModel, SoundModel]] = {
-    SoundModel.HDA: SoundModel.HDA,
-    SoundModel.ICH6_HDA: SoundModel.HDA,
-    SoundModel.ICH9_HDA: SoundModel.HDA,
-    SoundModel.ES1370: SoundModel.ES1370,
-    SoundModel.AC97: SoundModel.ES1370,
-    SoundModel.SB16: SoundModel.SB16,
-    SoundModel.VIRTIO: SoundModel.HDA,
-    SoundModel.USB: SoundModel.HDA,
-}
-"""The sound card of VMware's (HD audio, Ensoniq, Sound Blaster) for each of the others."""
-
-
-def sound_model(sound: Sound) -> tuple[SoundModel | None, Change | None]:
-    """The sound card that VMware gives for `sound`, and why if it is another; None: it has none."""
-    if sound.model is None:
-        return SoundModel.HDA, Change("the source does not say which sound card it is")
-    model = SOUND.get(sound.model)
-    if model is sound.model or model is None:
-        return model, None
-    if model is SoundModel.HDA and sound.model in (SoundModel.ICH6_HDA, SoundModel.ICH9_HDA):
-        return model, Change("VMware has one kind of HD audio", impact=Impact.NONE)
-    return model, Change(
-        f"VMware has no {sound.model} card",
-        effect="the guest needs the driver of another sound card",
-    )

@@ -1,0 +1,88 @@
+"""VMware's virtual hardware: what it offers, and which part of it serves each device of a machine.
+
+VMX and OVF describe the same hardware, so both writers plan with this package.  One principle
+decides: a chip that VMware has is kept; for any other the guest gets the one whose driver it most
+likely has.
+"""
+
+from vmport_formats.machine.vmware.cards import (
+    SOUND,
+    nic_model,
+    sound_model,
+)
+from vmport_formats.machine.vmware.drives import (
+    NO_IMAGE,
+    DrivePlan,
+    PlacedController,
+    PlacedDrive,
+    Slot,
+    plan_drives,
+)
+from vmport_formats.machine.vmware.hardware import (
+    ALWAYS,
+    CONTROLLER_HARDWARE,
+    DEFAULT_HARDWARE,
+    HOSTED_HARDWARE,
+    INVALID_HARDWARE,
+    MAX_NICS,
+    MAX_NICS_OLD,
+    MAX_PARALLELS,
+    MAX_SERIALS,
+    NEWEST_HARDWARE,
+    NIC_HARDWARE,
+    PVSCSI_64_HARDWARE,
+    RESERVED_SCSI_UNIT,
+    ROOM,
+    SCSI_HARDWARE,
+    SECURE_BOOT_HARDWARE,
+    TPM_HARDWARE,
+    UEFI_HARDWARE,
+    USB3_HARDWARE,
+    Change,
+    Chosen,
+    Room,
+    account_for_implied,
+    choose_hardware,
+    guest_system,
+    hardware_version,
+    width,
+)
+
+__all__ = [
+    "ALWAYS",
+    "CONTROLLER_HARDWARE",
+    "DEFAULT_HARDWARE",
+    "HOSTED_HARDWARE",
+    "INVALID_HARDWARE",
+    "MAX_NICS",
+    "MAX_NICS_OLD",
+    "MAX_PARALLELS",
+    "MAX_SERIALS",
+    "NEWEST_HARDWARE",
+    "NIC_HARDWARE",
+    "NO_IMAGE",
+    "PVSCSI_64_HARDWARE",
+    "RESERVED_SCSI_UNIT",
+    "ROOM",
+    "SCSI_HARDWARE",
+    "SECURE_BOOT_HARDWARE",
+    "SOUND",
+    "TPM_HARDWARE",
+    "UEFI_HARDWARE",
+    "USB3_HARDWARE",
+    "Change",
+    "Chosen",
+    "DrivePlan",
+    "PlacedController",
+    "PlacedDrive",
+    "Room",
+    "Slot",
+    "account_for_implied",
+    "choose_hardware",
+    "guest_system",
+    "hardware_version",
+    "nic_model",
+    "plan_drives",
+    "sound_model",
+    "width",
+]
