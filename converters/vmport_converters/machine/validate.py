@@ -113,9 +113,14 @@ def validate_bytes(data: bytes, *, name: str, targets: Sequence[Target] = ()) ->
 
 
 def all_rules() -> Iterator[Rule[Any]]:
-    """Every rule there is, by dialect."""
-    for catalogue in (libvirt.RULES, vmx.RULES, ovf.RULES):
-        yield from catalogue.rules.values()
+    """Every rule there is, by dialect and id."""
+    catalogues: tuple[dict[str, Rule[Any]], ...] = (
+        libvirt.RULES.rules,
+        vmx.RULES.rules,
+        ovf.RULES.rules,
+    )
+    for rules in catalogues:
+        yield from (rules[name] for name in sorted(rules))
 
 
 def _subject(descriptor: Descriptor) -> tuple[dict[str, Rule[Any]], object]:

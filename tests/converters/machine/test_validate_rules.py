@@ -40,8 +40,8 @@ RULES = {rule.id: rule for rule in all_rules()}
 
 
 def _edited(case: Case, edit: dict[str, str]) -> str:
-    name = GOOD[case["rule"].partition(".")[0]]
-    text = (FIXTURES / case.get("base", name)).read_text(encoding="utf-8")
+    name = GOOD[str(case["rule"]).partition(".")[0]]
+    text = (FIXTURES / name).read_text(encoding="utf-8")
     for old, new in edit.items():
         assert old in text, f"{name} has no {old!r}"
         text = text.replace(old, new)

@@ -48,6 +48,9 @@ _CONNECTIONS: Final = {
     NicSourceKind.BRIDGE: "bridged",
 }
 
+_PORT_GROUP: Final = "VM Network"
+"""What ESXi calls the port group that it comes with."""
+
 _FOREIGN: Final = {
     NicSourceKind.DIRECT: "the interface is one of the old host",
     NicSourceKind.HOSTDEV: "a card of the old host was handed through; an emulated one replaces it",
@@ -158,23 +161,33 @@ def _write_connection(vmx: VmxLines, nic: Nic, key: str, path: str) -> None:
             action="create the port group, or name another one",
             impact=Impact.MINOR,
         )
-    elif source.kind in (NicSourceKind.NAT, NicSourceKind.HOST_ONLY):
-        vmx.kept(f"{key}.connectionType", kind or "", *named)
+        return
+    vmx.line(f"{key}.connectionType", kind or "bridged")
+    if source.kind in (NicSourceKind.NAT, NicSourceKind.HOST_ONLY):
+        vmx.adapted(
+            f"{key}.networkName",
+            _PORT_GROUP,
+            *named,
+            before=str(source.kind),
+            why=f"Workstation has {source.kind} networks; ESXi looks for a port group",
+            effect="on ESXi the guest is in the network of that port group",
+            action="on ESXi, connect the card to the right port group",
+        )
     elif source.kind is not None or source.device is not None:
         vmx.adapted(
-            f"{key}.connectionType",
-            kind or "bridged",
+            f"{key}.networkName",
+            _PORT_GROUP,
             *named,
             before=" ".join(str(each) for each in (source.kind, source.device) if each),
             why=_FOREIGN.get(source.kind or NicSourceKind.OTHER, "VMware has no such connection")
-            + "; the card is bridged to the new host's network",
+            + "; ESXi looks for a port group, Workstation bridges to the host's network",
             effect="the guest may find itself in another network",
             action="connect the card to the right network on the new host",
             impact=Impact.MINOR,
         )
     else:
         vmx.defaulted(
-            f"{key}.connectionType", "bridged", "the source does not say where the cable goes"
+            f"{key}.networkName", _PORT_GROUP, "the source does not say where the cable goes"
         )
 
 

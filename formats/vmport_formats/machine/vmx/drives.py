@@ -223,7 +223,7 @@ def _write_cd(vmx: VmxLines, disk: Disk, drive: PlacedDrive, names: _FileNames) 
     key, path = _key(drive), f"disks[{drive.index}]"
     vmx.line(f"{key}.present", True)
     vmx.books.kept(f"{path}.read_only", place=f"{key}.deviceType", after="a CD always is")
-    _write_medium(vmx, disk, key, path, names, image="cdrom-image", drive="cdrom-raw")
+    _write_medium(vmx, disk, key, path, names, image="cdrom-image", drive="atapi-cdrom")
 
 
 def _write_floppy(vmx: VmxLines, disk: Disk, drive: PlacedDrive, names: _FileNames) -> None:

@@ -26,10 +26,10 @@ from vmport_formats.position import Position
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_VMX: Final = 4 << 20
+MAX_VMX: Final = 2 << 20
 """Largest file that is parsed, in bytes; real ones are a thousandth of it."""
 
-MAX_LINES: Final = 50_000
+MAX_LINES: Final = 20_000
 """Most lines; a real file has a few hundred."""
 
 MAX_FAULTS: Final = 100
@@ -163,7 +163,7 @@ def parse_vmx(data: bytes, *, name: str) -> VmxDocument:
     """Parse `data`, the content of the file called `name`.
 
     Raises:
-        CorruptInput: over 4 MiB, over 50,000 lines, or with a NUL byte in it.
+        CorruptInput: over 2 MiB, over 20,000 lines, or with a NUL byte in it.
     """
     if len(data) > MAX_VMX:
         raise CorruptInput(

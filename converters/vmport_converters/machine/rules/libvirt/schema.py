@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmport_converters.machine.rules.libvirt.view import ALL, RULES, SCHEMA, text_of
-from vmport_converters.machine.rules.libvirt.vocabulary import parents_of, vocabulary_of
+from vmport_converters.machine.rules.libvirt.vocabulary import parents_of
 from vmport_converters.machine.rules.model import Found, Layer, Severity
 from vmport_converters.machine.rules.spelling import Speller
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from lxml import etree
 
     from vmport_converters.machine.rules.libvirt.view import DomainView
-    from vmport_converters.machine.rules.libvirt.vocabulary import Vocabulary
 
 _MANY_PARENTS = 3
 
@@ -28,25 +27,9 @@ class _Unknown(NamedTuple):
     meant: str | None
 
 
-def _known(domain: DomainView) -> Iterator[tuple[etree._Element, Vocabulary]]:
-    """Each element that is known, with what it may hold; nothing below an unknown one."""
-    pending: list[tuple[etree._Element, tuple[str, ...]]] = [(domain.root, ("domain",))]
-    while pending:
-        element, path = pending.pop()
-        held = vocabulary_of(path)
-        if held.open:
-            continue
-        yield element, held
-        pending += [
-            (child, (path[-1], str(child.tag)))
-            for child in element.iterchildren("*")
-            if child.tag in held.children
-        ]
-
-
 def _unknown_elements(domain: DomainView) -> Iterator[_Unknown]:
     speller = Speller()
-    for element, held in _known(domain):
+    for element, held in domain.known:
         for child in element.iterchildren("*"):
             name = str(child.tag)
             if name not in held.children and not name.startswith("{"):
@@ -55,7 +38,7 @@ def _unknown_elements(domain: DomainView) -> Iterator[_Unknown]:
 
 def _unknown_attributes(domain: DomainView) -> Iterator[_Unknown]:
     speller = Speller()
-    for element, held in _known(domain):
+    for element, held in domain.known:
         names = frozenset(held.attributes)
         for name in map(str, element.attrib):
             if name not in names and not name.startswith("{"):
@@ -140,7 +123,7 @@ def unknown_value(domain: DomainView) -> Iterator[Found]:
     nearly a known one; else a libvirt newer than vmport may know it.
     """
     speller = Speller()
-    for element, held in _known(domain):
+    for element, held in domain.known:
         for name, values in held.attributes.items():
             value = element.get(name)
             if value is None or values is None or value in values:

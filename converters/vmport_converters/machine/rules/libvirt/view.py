@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from vmport_converters.machine.rules.libvirt.vocabulary import vocabulary_of
 from vmport_converters.machine.rules.model import Catalogue, Found, Severity
 from vmport_formats.machine.dialect import Dialect
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from lxml import etree
 
+    from vmport_converters.machine.rules.libvirt.vocabulary import Vocabulary
     from vmport_formats.xml import XmlDocument
 
 RULES: Final = Catalogue["DomainView"](Dialect.LIBVIRT)
@@ -96,6 +98,24 @@ class DomainView:
     def controllers(self) -> list[etree._Element]:
         """``<controller>``."""
         return self.each("controller")
+
+    @cached_property
+    def known(self) -> list[tuple[etree._Element, Vocabulary]]:
+        """Each element that libvirt knows, with what it may hold; nothing below an unknown one."""
+        found: list[tuple[etree._Element, Vocabulary]] = []
+        pending: list[tuple[etree._Element, tuple[str, ...]]] = [(self.root, ("domain",))]
+        while pending:
+            element, path = pending.pop()
+            held = vocabulary_of(path)
+            if held.open:
+                continue
+            found.append((element, held))
+            pending += [
+                (child, (path[-1], str(child.tag)))
+                for child in element.iterchildren("*")
+                if child.tag in held.children
+            ]
+        return found
 
     def feature(self, name: str) -> etree._Element | None:
         """The element of that name in ``<features>``."""

@@ -135,6 +135,9 @@ _OPEN: Final = _words(
     """
 )
 
+# Known keys with an open prefix that are like no other key.
+_AMONG_OPEN: Final = frozenset({"cpuid.coresPerSocket"})
+
 _NUMBER: Final = re.compile(r"\d+")
 _FAMILY_NAMES: Final = frozenset(_FAMILIES)
 _PROPERTIES: Final = {name: _words(text) for name, text in _FAMILIES.items()}
@@ -172,7 +175,7 @@ def meant_by(key: str, speller: Speller) -> str | None:
     if pattern in _FOLDED:
         return _meant_property(key, pattern, _NUMBER.sub("#", rest), speller) if dot else None
     if pattern in _OPEN:
-        return None
+        return speller.nearest(key, _AMONG_OPEN)
     if pattern != head and dot:
         family = speller.nearest(pattern, _FAMILY_NAMES)
         if family is None or family.count("#") != pattern.count("#"):
