@@ -2,7 +2,7 @@
 
 ``preexec_fn`` is unsafe in a threaded parent, so this small file is executed instead (isolated,
 no site-packages) and replaces itself with the program.  Arguments: the parent's process id, the
-limits as ``NAME=BYTES`` joined with commas, the descriptor of a Landlock ruleset or -1, then the
+limits as ``NAME=VALUE`` joined with commas, the descriptor of a Landlock ruleset or -1, then the
 program's argv.
 """
 
@@ -26,7 +26,10 @@ def main() -> None:
         os._exit(1)
     for limit in filter(None, limits.split(",")):
         name, _, value = limit.partition("=")
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(value), int(value)))
+        which = getattr(resource, f"RLIMIT_{name}")
+        _, most = resource.getrlimit(which)
+        bound = int(value) if most == resource.RLIM_INFINITY else min(int(value), most)
+        resource.setrlimit(which, (bound, bound))
     if int(ruleset) >= 0:
         confined = libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 and (
             libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT_SELF), ctypes.c_long(int(ruleset)), 0)

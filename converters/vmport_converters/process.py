@@ -32,14 +32,23 @@ _LINGER: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on a program, in bytes; None leaves one open."""
+    """Bounds on a program; None leaves one as it is.  A lower one that is set for us wins."""
 
     address_space: int | None = 4 * GIB
+    """Bytes."""
     file_size: int | None = None
+    """Bytes of each file that it writes."""
+    open_files: int | None = None
+    """At once."""
 
     def encode(self) -> str:
         """As `_guard` reads them."""
-        pairs = {"CORE": 0, "AS": self.address_space, "FSIZE": self.file_size}
+        pairs = {
+            "CORE": 0,
+            "AS": self.address_space,
+            "FSIZE": self.file_size,
+            "NOFILE": self.open_files,
+        }
         return ",".join(f"{name}={value}" for name, value in pairs.items() if value is not None)
 
 

@@ -103,6 +103,18 @@ def test_limits_are_errors_of_the_program_not_its_death(tmp_path: Path) -> None:
     assert run([SH, "-c", "ulimit -c"]).stdout == b"0\n"
 
 
+def test_a_lower_limit_of_our_own_is_no_error() -> None:
+    code = (
+        f"import resource, sys; sys.path[:0] = {sys.path!r}\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "from vmport_converters.process import Limits, run\n"
+        "limits = Limits(address_space=1 << 40, open_files=1 << 30)\n"
+        "print(run(['/bin/sh', '-c', 'ulimit -v; ulimit -n'], limits=limits).check().stdout)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"b'{1 << 20}\\n")
+
+
 def test_endless_output_is_bounded() -> None:
     with pytest.raises(ToolFailed, match="printed more than"):
         run(["/usr/bin/yes"])

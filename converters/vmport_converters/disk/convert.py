@@ -37,7 +37,7 @@ from vmport_formats.disk.probe import probe
 from vmport_formats.errors import OutputError, ToolFailed, UnsafeInput, UsageError
 from vmport_formats.references import Confined
 from vmport_formats.source import open_source
-from vmport_formats.units import GIB, KIB, MIB, Bytes, format_size
+from vmport_formats.units import GIB, KIB, MIB, SECTOR, Bytes, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +56,8 @@ _ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}
 _SMALLEST_FREE: Final = 64 * KIB
 """With less space left, a failing write has failed for lack of it."""
 
-_LIMITS: Final = Limits(address_space=Bytes(8 * GIB))
+# A disk of 2 TiB in extents of 2 GiB is of a thousand files.
+_LIMITS: Final = Limits(address_space=Bytes(8 * GIB), open_files=1 << 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,7 @@ def convert(
         )
         for name in names:
             _check_apart(chain, destination.parent / name)
+        files = [_output_file(staging.folder / name, destination.parent / name) for name in names]
     notes = list(conversion.notes)
     if info.virtual_size != conversion.virtual_size:
         notes.append(
@@ -179,7 +181,7 @@ def convert(
         conversion,
         request.destination,
         info,
-        tuple(_output_file(destination.parent / name) for name in names),
+        tuple(files),
         engine=_ENGINE,
         sandboxed=sandboxed,
         verified=request.verify,
@@ -198,9 +200,9 @@ def _check_apart(chain: Chain, destination: Path) -> None:
         )
 
 
-def _output_file(path: Path) -> OutputFile:
-    status = path.stat()
-    return OutputFile(str(path), Bytes(status.st_size), Bytes(status.st_blocks * 512))
+def _output_file(written: Path, published: Path) -> OutputFile:
+    status = written.stat()
+    return OutputFile(str(published), Bytes(status.st_size), Bytes(status.st_blocks * SECTOR))
 
 
 class _Work:
