@@ -119,10 +119,10 @@ def qemu_img(*arguments: str | Path) -> str:
     return _run("qemu-img", *arguments)
 
 
-def qemu_io(path: Path, *commands: str, options: Sequence[str] = ()) -> None:
-    """Write to an image with the commands of qemu-io, such as ``write -P 7 64k 4k``."""
+def qemu_io(image: Path | str, *commands: str, options: Sequence[str] = ()) -> None:
+    """Give commands to qemu-io, such as ``write -P 7 64k 4k``."""
     words = [word for command in commands for word in ("-c", command)]
-    out = _run("qemu-io", *options, *words, path)
+    out = _run("qemu-io", *options, *words, image)
     assert "failed" not in out.lower(), out
 
 

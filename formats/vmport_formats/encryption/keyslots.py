@@ -150,11 +150,13 @@ def _merged(stripes: bytes, length: int, count: int, hash_name: str) -> bytes:
         if number:
             state = _diffused(state, hash_name)
         stripe = stripes[number * length : (number + 1) * length]
-        state = bytes(a ^ b for a, b in zip(state, stripe, strict=True))
+        mixed = int.from_bytes(state, "big") ^ int.from_bytes(stripe, "big")
+        state = mixed.to_bytes(length, "big")
     return state
 
 
 def _diffused(block: bytes, hash_name: str) -> bytes:
+    """Every hash-sized part replaced by the hash of its number and itself."""
     size = hashlib.new(hash_name).digest_size
     parts = (
         hashlib.new(hash_name, index.to_bytes(4, "big") + block[start : start + size]).digest()
