@@ -46,9 +46,14 @@ _ADDRESSES: Final = {
 # Formats that QEMU does not open as a guest's disk, and what to write instead.
 _NO_DISK_FORMATS: Final = {"cow": "qcow2", "dir": "raw, with <disk type='dir'>", "iso": "raw"}
 
-# How many units a bus of a controller has, per libvirt and QEMU.
-_UNITS: Final = {"ide": 2, "sata": 6, "fdc": 2}
-_LABELS: Final = {"ide": "a bus of IDE", "sata": "a SATA controller", "fdc": "a floppy controller"}
+# How far each part of a drive's address goes, per libvirt and QEMU.
+_DRIVES: Final = {
+    "ide": {"controller": 0, "bus": 1, "target": 0, "unit": 1},
+    "sata": {"bus": 0, "target": 0, "unit": 5},
+    "fdc": {"controller": 0, "bus": 0, "target": 0, "unit": 1},
+    "scsi": {"bus": 0},
+}
+_LABELS: Final = {"ide": "IDE", "sata": "SATA", "scsi": "SCSI", "fdc": "a floppy controller"}
 
 
 def kind_of(disk: etree._Element) -> str:
@@ -152,7 +157,7 @@ def target_name(domain: DomainView) -> Iterator[Found]:
         problem = None
         if kind_of(disk) == "floppy" and not name.startswith("fd"):
             problem = f"a floppy drive cannot be called {name}; its name begins with fd"
-        elif _TARGET.fullmatch(name) is None:
+        elif kind_of(disk) in ("disk", "lun") and _TARGET.fullmatch(name) is None:
             problem = f"a disk cannot be called {name!r}"
         elif _PARTITION.fullmatch(name):
             problem = f"{name} is a partition; a disk has no number at its end"
@@ -411,37 +416,34 @@ def disk_address_type(domain: DomainView) -> Iterator[Found]:
 def drive_range(domain: DomainView) -> Iterator[Found]:
     """A disk is at a place that its controller does not have.
 
-    IDE has 2 buses of 2 drives, SATA 6 drives, a floppy controller 2.
+    IDE has 2 buses of 2 drives, SATA 6 drives, a floppy controller 2; SCSI has one bus.  The parts
+    of the address that the bus does not have are 0.
     """
     for disk in domain.disks:
         address, bus = disk.find("address"), bus_of(disk)
         if address is None or address.get("type") != "drive" or not domain.is_qemu:
             continue
-        most = _UNITS.get(bus)
-        unit, channel = number(address.get("unit")) or 0, number(address.get("bus")) or 0
-        if most is not None and unit >= most:
-            yield domain.at(
-                address,
-                f"{_LABELS.get(bus, bus)} has units 0 to {most - 1}",
-                "take a free unit, or another controller",
-                attribute="unit",
-                expected=f"0 to {most - 1}",
-            )
-        elif bus == "ide" and channel > 1:
-            yield domain.at(
-                address,
-                "IDE has buses 0 and 1",
-                "take a free place there",
-                attribute="bus",
-                expected="0 or 1",
-            )
+        for part, most in _DRIVES.get(bus, {}).items():
+            value = number(address.get(part) or "0")
+            if value is None or value > most:
+                label = _LABELS.get(bus, bus)
+                yield domain.at(
+                    address,
+                    f"the {part} of a drive on {label} is 0"
+                    if most == 0
+                    else f"the {part} of a drive on {label} is from 0 to {most}",
+                    "take a free place, or remove the <address>; libvirt assigns one",
+                    attribute=part,
+                    expected="0" if most == 0 else f"0 to {most}",
+                )
+                break
 
 
-@RULES.rule("scsi-reserved-unit", Severity.ERROR, affects=QEMU)
+@RULES.rule("scsi-reserved-unit", Severity.WARNING, affects=QEMU)
 def scsi_reserved_unit(domain: DomainView) -> Iterator[Found]:
     """A disk is at unit 7 of an LSI Logic or BusLogic controller.
 
-    7 is the controller's own id on its bus; QEMU refuses to start the domain.
+    7 is the controller's own id on its bus, at which a guest does not look for disks.
     """
     narrow = {
         number(item.get("index")) or 0
