@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vmport_formats.machine.model import Machine, Nic, Port
     from vmport_formats.machine.ovf.section import Hardware
 
+_NO_NETWORK: Final = (NicSourceKind.HOSTDEV, NicSourceKind.VHOST_USER, NicSourceKind.TUNNEL)
+
 _NETWORK: Final = "VM Network"
 """What VMware calls the network of a new host."""
 
@@ -76,11 +78,16 @@ def add_nics(machine: Machine, books: Books, hardware: Hardware) -> None:
             books.defaulted(
                 place=place, after=network, why="the source does not name the card's network"
             )
+        passed = nic.source is not None and nic.source.kind in _NO_NETWORK
         books.adapted(
             f"{path}.source.kind",
             place=place,
             after=f"network {network}",
-            why="an importer asks to which of the new host's networks each network goes",
+            why="a card of the old host was handed through; an emulated one replaces it"
+            if passed
+            else "an importer asks to which of the new host's networks each network goes",
+            action="choose its network at the import" if passed else "",
+            impact=Impact.MINOR if passed else Impact.NONE,
         )
 
 

@@ -18,13 +18,13 @@ from vmport_formats.machine.ovf.drives import add_drives
 from vmport_formats.machine.ovf.markup import Item
 from vmport_formats.machine.ovf.section import Hardware
 from vmport_formats.machine.ovf.vocabulary import ResourceType
-from vmport_formats.units import MIB
+from vmport_formats.units import MIB, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vmport_formats.machine.ledger import Books
-    from vmport_formats.machine.model import Firmware, Machine, SmbiosValue
+    from vmport_formats.machine.model import Cpu, Firmware, Machine, SmbiosValue
     from vmport_formats.machine.vmware import DrivePlan
 
 MEMORY_STEP: Final = 4
@@ -109,6 +109,7 @@ def _processor(machine: Machine, books: Books, hardware: Hardware) -> None:
         books.adapted(
             *levels,
             place=place,
+            before=_topology(cpu),
             after=f"{count // cores} x {cores} cores",
             why="VMware shows threads as cores",
             effect="the guest takes two threads of a core for two cores",
@@ -120,6 +121,13 @@ def _processor(machine: Machine, books: Books, hardware: Hardware) -> None:
             key = "cpuHotAddEnabled" if name == "hot_add" else "cpuHotRemoveEnabled"
             hardware.configs.setdefault(key, str(stated).lower())
             books.kept(f"cpu.{name}", place=f"Config {key}", after=hardware.configs[key])
+
+
+def _topology(cpu: Cpu) -> str:
+    """The stated levels in words: ``2 sockets, 8 cores, 2 threads``."""
+    levels = ("sockets", "dies", "clusters", "cores", "threads")
+    stated = [(level, getattr(cpu, level)) for level in levels]
+    return ", ".join(f"{count} {level}" for level, count in stated if (count or 1) > 1)
 
 
 def _memory(machine: Machine, books: Books, hardware: Hardware) -> None:
@@ -188,7 +196,7 @@ def _memory(machine: Machine, books: Books, hardware: Hardware) -> None:
             books.adapted(
                 "memory.maximum",
                 place="Config memoryHotAddEnabled",
-                before=f"{memory.maximum} bytes",
+                before=format_size(memory.maximum or 0),
                 after="memory can be added",
                 why="VMware sets the limit itself",
             )
@@ -208,6 +216,7 @@ def _numa(machine: Machine, books: Books, hardware: Hardware) -> None:
             books.adapted(
                 f"numa[{index}].{part}",
                 place="ExtraConfig numa.vcpu.maxPerVirtualNode",
+                before=f"{len(machine.numa)} cells",
                 after=f"cells of {hardware.extra['numa.vcpu.maxPerVirtualNode']} processors",
                 why="VMware is told the size of a cell and makes as many as it takes"
                 + ("" if even else "; it divides memory evenly"),

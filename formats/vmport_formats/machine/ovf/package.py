@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from vmport_formats.errors import UsageError
 from vmport_formats.machine.ledger import DiskConversion, Impact
-from vmport_formats.machine.model import DiskDevice, DiskSourceKind
+from vmport_formats.machine.model import DiskDevice, DiskSource, DiskSourceKind
 from vmport_formats.units import SECTOR, Bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vmport_formats.machine.ledger import Books
-    from vmport_formats.machine.model import Disk, DiskSource, Machine
+    from vmport_formats.machine.model import Disk, Machine
     from vmport_formats.machine.vmware import DrivePlan
 
 
@@ -102,8 +102,9 @@ def _file_name(disk: Disk, ready: bool, package: str, number: int, taken: set[st
     A file that is still to be made gets a name that is the same written as a URI, since readers
     differ in whether they decode one; a file that is `ready` keeps its name.
     """
-    path = disk.source.path if disk.source is not None else None
-    base = (path or "").replace("\\", "/").rpartition("/")[2]
+    source = disk.source or DiskSource()
+    content = source.path or source.volume or source.name or ""
+    base = content.replace("\\", "/").rpartition("/")[2]
     stem, dot, suffix = base.rpartition(".")
     stem = stem if dot and stem and len(suffix) <= 8 else base
     if not ready:
@@ -157,9 +158,10 @@ def account_for_disk(
     books.adapted(
         *parts,
         place=place,
+        before=_called(source),
         after=package.href,
         why="a package holds its disks as streamOptimized VMDKs",
-        action=f"convert {_called(source)} to {package.href}",
+        action="convert the disk",
     )
     backing = tuple(item.path for item in disk.backing if item.path is not None)
     return DiskConversion(
