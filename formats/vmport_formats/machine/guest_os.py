@@ -146,6 +146,16 @@ def describe(guest: GuestOs | None, *, bits: int) -> str:
     return f"{name} ({bits if found is None else found.id.bits}-bit)"
 
 
+def version_text(guest: GuestOs | None, *, bits: int) -> str | None:
+    """The version that goes with the CIM OSType, ``12`` or ``22.04``; None where there is none."""
+    if guest is None or guest.version is not None:
+        return None if guest is None else guest.version
+    found = identify(guest, bits=bits)
+    if found is None or not found.id.version or found.id.family is Family.WINDOWS:
+        return None
+    return found.id.name.removeprefix(found.id.product.name).strip()
+
+
 # --- Which system it is -------------------------------------------------------------------------
 
 

@@ -123,6 +123,21 @@ def test_a_stand_in_comes_with_the_reason(
     assert named.why == why if why is not None else named.why
 
 
+@pytest.mark.parametrize(
+    ("guest", "version"),
+    [
+        (None, None),
+        (GuestOs(osinfo="http://ubuntu.com/ubuntu/22.04"), "22.04"),
+        (GuestOs(vmware="debian12-64"), "12"),
+        (GuestOs(osinfo="http://microsoft.com/win/2k12r2"), None),
+        (GuestOs(osinfo="http://archlinux.org/archlinux/rolling"), None),
+        (GuestOs(osinfo="http://debian.org/debian/12", version="12.5"), "12.5"),
+    ],
+)
+def test_a_version_goes_with_the_cim_id(guest: GuestOs | None, version: str | None) -> None:
+    assert guest_os.version_text(guest, bits=64) == version
+
+
 def test_a_name_of_the_targets_own_is_kept() -> None:
     named = guest_os.for_vmware(GuestOs(vmware="OpenSUSE-64", osinfo="debian12"), bits=64)
     assert (named.id.id, named.fit) == ("opensuse64Guest", Fit.EXACT)

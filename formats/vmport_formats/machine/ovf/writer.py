@@ -204,8 +204,8 @@ def _operating_system(system: etree._Element, machine: Machine, books: Books) ->
     virtualbox = guest_os.for_virtualbox(guest, bits=bits)
     description = guest_os.describe(guest, bits=bits)
     attributes = {"id": str(number.id), f"{{{VMW}}}osType": vsphere.id.id}
-    if guest is not None and guest.version:
-        attributes["version"] = guest.version
+    if version := guest_os.version_text(guest, bits=bits):
+        attributes["version"] = version
     section = append(system, "OperatingSystemSection", None, attributes)
     append(section, "Info", "The guest operating system")
     append(section, "Description", description)
