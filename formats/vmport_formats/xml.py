@@ -7,7 +7,7 @@ refuses document types and adds exact lines and columns.
 from __future__ import annotations
 
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 from xml.parsers import expat
@@ -189,10 +189,12 @@ def _start_tags(data: bytes, name: str) -> tuple[list[_Place], str]:
     places: list[_Place] = []
     depth = 0
     attribute_count = 0
+    marked = data.startswith((BOM_UTF8, BOM_UTF16_LE, BOM_UTF16_BE))
     encoding = "utf-16" if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8"
 
     def here() -> Position:
-        return Position(parser.CurrentLineNumber, parser.CurrentColumnNumber + 1)
+        line, column = parser.CurrentLineNumber, parser.CurrentColumnNumber + 1
+        return Position(line, column - (marked and line == 1))  # expat counts the mark
 
     def refuse(what: str, code: str) -> None:
         raise CorruptInput(name, at=str(here()), code=code, problem=what)

@@ -56,6 +56,14 @@ def test_places_in_any_encoding(encoding: str) -> None:
     assert document.position(elements[0], "absent") == document.position(elements[0])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_takes_no_place(encoding: str) -> None:
+    document = parse_xml("<a b='1'><c/></a>".encode(encoding), name="x.xml")
+    assert str(document.position(document.root)) == "1:1"
+    assert str(document.position(document.root, "b")) == "1:4"
+    assert str(document.position(document.root[0])) == "1:10"
+
+
 _NAMES = st.from_regex(r"[a-z]{1,6}", fullmatch=True)
 _VALUES = st.text(st.characters(codec="utf-8", exclude_characters='<&"\r', min_codepoint=32))
 

@@ -25,6 +25,11 @@ def _is_efi(vmx: VmxView) -> bool:
     return (vmx.document.value("firmware") or "").strip().lower() == "efi"
 
 
+def _is_new_board(vmx: VmxView) -> bool:
+    """Whether the machine has the board of ESXi 8, with other bridges and no lines about VMCI."""
+    return (vmx.document.value("chipset.motherboardLayout") or "").lower() == "acpi"
+
+
 def _switched_on(vmx: VmxView, key: str) -> VmxEntry | None:
     entry = vmx.document.get(key)
     return entry if entry is not None and as_bool(entry.value) is True else None
@@ -137,7 +142,7 @@ def pci_bridge_missing(vmx: VmxView) -> Iterator[Found]:
     """
     if vmx.hardware is None or vmx.hardware < 7 or vmx.encrypted:
         return
-    if (vmx.document.value("chipset.motherboardLayout") or "").lower() == "acpi":
+    if _is_new_board(vmx):
         return
     if any(device.present for device in vmx.family("pcibridge")):
         return
@@ -163,7 +168,7 @@ def vmci_missing(vmx: VmxView) -> Iterator[Found]:
     """
     if vmx.hardware is None or vmx.hardware < 7 or vmx.encrypted:
         return
-    if vmx.device("vmci0") is None:
+    if vmx.device("vmci0") is None and not _is_new_board(vmx):
         entry = vmx.document.get("virtualHW.version")
         if entry is not None:
             yield at_key(entry, "vmci0.present is missing", 'add vmci0.present = "TRUE"')
