@@ -92,7 +92,7 @@ READ_BY_VIRT_V2V = {
         "nr vCPUs": "1",
         "firmware": "bios",
         "sound": "es1370",
-        "disks": ["0 [ide]", "1 [ide]", "2 [ide]"],
+        "disks": ["0 [sata]", "1 [ide]", "2 [ide]"],
         "removable media": ["CD-ROM [ide] in slot 1"],
         "NICs": ['Network "VM Network" [e1000]', 'Bridge "accounts" [vlance]'],
     },

@@ -112,12 +112,17 @@ def _write_uuid(vmx: VmxLines, uuid: UUID) -> None:
 # --- Firmware -----------------------------------------------------------------------------------
 
 
-def write_firmware(vmx: VmxLines, machine: Machine) -> None:
+def write_firmware(vmx: VmxLines, machine: Machine, *, name: str) -> None:
     """BIOS or UEFI, secure boot, TPM."""
     firmware = machine.firmware
     kind = None if firmware is None else firmware.kind
     if kind is FirmwareKind.UEFI:
         vmx.kept("firmware", "efi", "firmware.kind")
+        vmx.defaulted(
+            "nvram",
+            f"{name}.nvram",
+            "VMware keeps UEFI's variables there; it makes the file at the first start",
+        )
     elif kind is FirmwareKind.BIOS:
         vmx.books.kept("firmware.kind", place="firmware", after=_NO_FIRMWARE)
     elif kind is None:

@@ -82,7 +82,7 @@ def write_vmx(machine: Machine, *, name: str, hardware: int | None = None) -> Wr
     planned = replace(machine, hardware_version=version)
     plan = vmware.plan_drives(planned)
     write_identity(vmx, machine, name=name, hardware=version)
-    write_firmware(vmx, machine)
+    write_firmware(vmx, machine, name=name)
     write_boot(vmx, machine, plan)
     write_memory(vmx, machine)
     write_cpu(vmx, machine, hardware=version)
