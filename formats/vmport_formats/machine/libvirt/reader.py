@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.errors import CorruptInput, UnknownFormat, UnsupportedFeature
-from vmport_formats.machine.libvirt import devices, network, platform, storage
+from vmport_formats.machine.libvirt import devices, network, platform, processor, storage
 from vmport_formats.machine.libvirt.losses import LOSSES, SECRETS
 from vmport_formats.machine.libvirt.values import choice, number, uuid
 from vmport_formats.machine.model import Accelerator, GenerationId, GuestOs, Machine
@@ -93,7 +93,7 @@ def _check_root(root: Node, name: str) -> None:
 def _machine(root: Node) -> Machine:
     devices_node = root.child("devices")
     parts = () if devices_node is None else (devices_node,)
-    cpu = platform.read_cpu(root)
+    cpu = processor.read_cpu(root)
     controllers = storage.read_controllers(parts)
     disks = storage.read_disks(parts)
     nics = network.read_nics(parts)
@@ -116,9 +116,9 @@ def _machine(root: Node) -> Machine:
         boot=platform.read_boot(root),
         tpm=devices.read_tpm(parts),
         cpu=cpu,
-        memory=platform.read_memory(root),
+        memory=processor.read_memory(root),
         memory_modules=devices.read_memory_modules(parts),
-        numa=platform.read_numa(root),
+        numa=processor.read_numa(root),
         io_threads=_number(root, "iothreads", "io_threads"),
         features=platform.read_features(root),
         clock=platform.read_clock(root),

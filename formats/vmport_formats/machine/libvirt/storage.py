@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from vmport_formats.machine.libvirt.values import (
     MAX_32,
     choice,
+    flag,
     number,
     pci_address,
     raw,
@@ -214,9 +215,9 @@ def _disk(node: Node) -> Disk:
         boot_order=None
         if boot is None
         else number(boot, "order", "boot_order", low=1, high=MAX_32),
-        read_only=_flag(node, "readonly", "read_only"),
-        shareable=_flag(node, "shareable", "shareable"),
-        transient=_flag(node, "transient", "transient"),
+        read_only=flag(node, "readonly", "read_only"),
+        shareable=flag(node, "shareable", "shareable"),
+        transient=flag(node, "transient", "transient"),
         tray_open=None if target is None else _tray(target),
         serial=_text(node, "serial"),
         wwn=_wwn(node),
@@ -345,11 +346,6 @@ def _block(block: Node | None, attribute: str, to: str) -> Bytes | None:
         return None
     value = number(block, attribute, to, high=MAX_32)
     return None if value is None else Bytes(value)
-
-
-def _flag(node: Node, tag: str, to: str) -> bool | None:
-    found = node.child(tag)
-    return None if found is None else found.present(to)
 
 
 def _text(node: Node, tag: str) -> str | None:

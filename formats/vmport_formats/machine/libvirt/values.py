@@ -79,6 +79,15 @@ def switch(node: Node, attribute: str, *to: str) -> bool | None:
     return _SWITCH[text]
 
 
+def flag(node: Node | None, tag: str, to: str) -> bool | None:
+    """A child element that says yes by being there (``<acpi/>``), unless its ``state`` says no."""
+    found = None if node is None else node.child(tag)
+    if found is None:
+        return None
+    state = switch(found, "state", to)
+    return found.present(to) if state is None else state
+
+
 def choice(
     node: Node, attribute: str | None, names: Mapping[str, Choice], other: Choice, *to: str
 ) -> Choice | None:

@@ -19,13 +19,8 @@ from vmport_formats.machine.vmx.cards import (
     write_usb,
 )
 from vmport_formats.machine.vmx.drives import write_drives
-from vmport_formats.machine.vmx.platform import (
-    write_board,
-    write_cpu,
-    write_firmware,
-    write_identity,
-    write_memory,
-)
+from vmport_formats.machine.vmx.platform import write_board, write_firmware, write_identity
+from vmport_formats.machine.vmx.processor import write_cpu, write_memory
 from vmport_formats.machine.vmx.text import VmxLines
 
 if TYPE_CHECKING:
