@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ class ExtentKind(StrEnum):
     COMPRESSED = "compressed"
     """Stored compressed; there is no host offset for a single byte."""
     ZERO = "zero"
-    """An image of the chain states that they are zeros."""
+    """An image of the chain, or a hole of its file, states that they are zeros."""
     HOLE = "hole"
     """No image of the chain holds them; they read as zeros."""
 
@@ -41,7 +41,8 @@ class Extent:
     """Which image of the chain decides: 0 is the one that was opened, 1 its backing file."""
     host_file: str | None = None
     host_offset: int | None = None
-    """Of the first byte in `host_file`; None for what is compressed, encrypted or not stored."""
+    """Of the first byte in `host_file`; None for what is compressed, encrypted or has no place.
+    Zeros have one where the file has a hole, or room for data to come."""
 
     @property
     def end(self) -> int:
@@ -52,28 +53,22 @@ class Extent:
 def merge(extents: Iterable[Extent]) -> Iterator[Extent]:
     """The same map in as few extents as possible."""
     last: Extent | None = None
+    length = 0
     for extent in extents:
-        if last is None:
-            last = extent
-        elif _continues(last, extent):
-            last = Extent(
-                last.offset,
-                last.length + extent.length,
-                last.kind,
-                last.depth,
-                last.host_file,
-                last.host_offset,
-            )
+        if last is not None and _continues(last, length, extent):
+            length += extent.length
         else:
-            yield last
-            last = extent
+            if last is not None:
+                yield replace(last, length=length)
+            last, length = extent, extent.length
     if last is not None:
-        yield last
+        yield replace(last, length=length)
 
 
-def _continues(first: Extent, second: Extent) -> bool:
+def _continues(first: Extent, length: int, second: Extent) -> bool:
+    """Whether `second` goes on with what `first` is, for `length` bytes so far."""
     if (first.kind, first.depth, first.host_file) != (second.kind, second.depth, second.host_file):
         return False
     if first.host_offset is None or second.host_offset is None:
         return first.host_offset is second.host_offset
-    return first.host_offset + first.length == second.host_offset
+    return first.host_offset + length == second.host_offset

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from vmport_formats.disk.layer import Found
 from vmport_formats.errors import CorruptInput, TruncatedInput
 from vmport_formats.units import MIB, SECTOR
 
@@ -36,7 +37,7 @@ class Fetcher:
             UnreadableInput: the system cannot read the file.
         """
         done = 0
-        if run.source is not None:
+        if run.source is not None and run.found is Found.STORED:
             if run.cipher is None:
                 done = run.source.read_into(run.at, target)
             else:
@@ -58,7 +59,7 @@ class Fetcher:
         """
         if run.unit is not None and run.length == run.unit.size:
             return unpack(run.unit)
-        if run.source is not None and run.cipher is None:
+        if run.source is not None and run.found is Found.STORED and run.cipher is None:
             return run.source.read_at(run.at, run.length).ljust(run.length, b"\0")
         buffer = bytearray(run.length)
         self.fill(memoryview(buffer), offset, run)

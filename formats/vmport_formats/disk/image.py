@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from vmport_formats.disk.extents import Extent, ExtentKind, merge
 from vmport_formats.disk.fetch import Fetcher
-from vmport_formats.disk.layer import Found, Run
+from vmport_formats.disk.layer import Found, Run, sparse
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.probe import detect, reader
 from vmport_formats.errors import UnsafeInput, UnsupportedFeature
@@ -134,15 +134,24 @@ class DiskImage:
 
     def _extents(self, offset: int, length: int) -> Iterator[Extent]:
         for depth, run in self._runs(0, offset, length) if length else ():
-            if run.source is not None:
-                place = None if run.cipher else run.at
-                yield Extent(offset, run.length, ExtentKind.DATA, depth, run.source.name, place)
-            elif run.unit is not None:
-                yield Extent(offset, run.length, ExtentKind.COMPRESSED, depth, run.unit.source.name)
-            else:
-                kind = ExtentKind.ZERO if run.found is Found.ZERO else ExtentKind.HOLE
-                yield Extent(offset, run.length, kind, depth)
-            offset += run.length
+            for part in sparse(run):
+                yield _extent(offset, depth, part)
+                offset += part.length
+
+
+def _extent(offset: int, depth: int, run: Run) -> Extent:
+    if run.unit is not None:
+        return Extent(offset, run.length, ExtentKind.COMPRESSED, depth, run.unit.source.name)
+    file = run.source.name if run.source is not None else None
+    place = run.at if run.source is not None and run.cipher is None else None
+    return Extent(offset, run.length, _KINDS[run.found], depth, file, place)
+
+
+_KINDS: Final = {
+    Found.ABSENT: ExtentKind.HOLE,
+    Found.ZERO: ExtentKind.ZERO,
+    Found.STORED: ExtentKind.DATA,
+}
 
 
 # --- Opening ------------------------------------------------------------------------------------

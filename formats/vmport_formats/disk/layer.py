@@ -68,6 +68,7 @@ class Run(NamedTuple):
     length: int
     found: Found
     source: ByteSource | None = None
+    """Of what is stored, and of zeros that have a place nevertheless."""
     at: int = 0
     unit: Unit | None = None
     cipher: Cipher | None = None
@@ -122,6 +123,21 @@ def _continues(first: Run, second: Run) -> bool:
         and second.source is first.source
         and second.cipher is first.cipher
     )
+
+
+def sparse(run: Run) -> Iterator[Run]:
+    """The same bytes, where those of a run that its file has no blocks for are told to be zeros."""
+    if run.source is None or run.cipher is not None:
+        yield run
+        return
+    offset, end = run.at, run.at + run.length
+    for start, stop in run.source.data_ranges(run.at, run.length):
+        if offset < start:
+            yield run._replace(length=start - offset, found=Found.ZERO, at=offset)
+        yield run._replace(length=stop - start, at=start)
+        offset = stop
+    if offset < end:
+        yield run._replace(length=end - offset, found=Found.ZERO, at=offset)
 
 
 def cut(runs: Iterable[Run], start: int, offset: int, end: int) -> Iterator[Run]:

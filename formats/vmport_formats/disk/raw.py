@@ -64,7 +64,7 @@ def read_info(source: ByteSource) -> ImageInfo:
 
 
 class RawLayer:
-    """The bytes of a file as those of a disk; the file system's holes are not read."""
+    """The bytes of a file as those of a disk, filled up with zeros to whole sectors."""
 
     def __init__(self, source: ByteSource) -> None:
         self.info = read_info(source)
@@ -73,14 +73,7 @@ class RawLayer:
 
     def runs(self, offset: int, length: int) -> Iterator[Run]:
         """See `layer.Layer.runs`."""
-        end = offset + length
-        for start, stop in self._source.data_ranges(offset, length):
-            if start > offset:
-                yield Run(start - offset, Found.ZERO)
-            yield Run(stop - start, Found.STORED, self._source, start)
-            offset = stop
-        if offset < end:
-            yield Run(end - offset, Found.ZERO)
+        yield Run(length, Found.STORED, self._source, offset)
 
 
 def open_layer(source: ByteSource, opener: Opener) -> RawLayer:

@@ -7,7 +7,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.disk.layer import Found
+from vmport_formats.disk.layer import Found, sparse
 from vmport_formats.errors import VmportError
 
 if TYPE_CHECKING:
@@ -81,12 +81,10 @@ def _jobs(runs: Iterable[Run], offset: int, chunk: int) -> Iterator[_Job]:
 def _data(runs: Iterable[Run], offset: int) -> Iterator[tuple[int, Run]]:
     """The runs that are not known to be zeros: neither by the image nor by its file's holes."""
     for run in runs:
-        if run.source is not None and run.cipher is None:
-            for start, end in run.source.data_ranges(run.at, run.length):
-                yield offset + start - run.at, run._replace(length=end - start, at=start)
-        elif run.found in (Found.STORED, Found.PACKED):
-            yield offset, run
-        offset += run.length
+        for part in sparse(run):
+            if part.found in (Found.STORED, Found.PACKED):
+                yield offset, part
+            offset += part.length
 
 
 def _parts(place: int, run: Run, chunk: int) -> Iterator[tuple[int, Run]]:

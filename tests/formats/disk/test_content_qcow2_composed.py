@@ -34,10 +34,11 @@ def images(draw: st.DrawFn, *, most_bytes: int = 1 << 19) -> Composed:
     if version == 3:
         kinds += [Kind.ZERO, Kind.ZERO_ALLOCATED]
     numbers = st.integers(0, 3**SUBCLUSTERS - 1)
+    parted = (Kind.DATA, Kind.ZERO) if extended else ()
     most = min(150, most_bytes >> bits)
     least = draw(st.integers(0, most))
     clusters = [
-        Cluster(kind, _parts(draw(numbers)) if extended and kind is Kind.DATA else None)
+        Cluster(kind, _parts(draw(numbers), kind) if kind in parted else None)
         for kind in draw(st.lists(st.sampled_from(kinds), min_size=least, max_size=most))
     ]
     whole = len(clusters) << bits
@@ -53,10 +54,10 @@ def images(draw: st.DrawFn, *, most_bytes: int = 1 << 19) -> Composed:
     )
 
 
-def _parts(number: int) -> tuple[Kind, ...]:
-    """The digits of a number to the base of 3 as kinds of subclusters."""
-    kinds = (Kind.ABSENT, Kind.ZERO, Kind.DATA)
-    return tuple(kinds[number // 3**place % 3] for place in range(SUBCLUSTERS))
+def _parts(number: int, kind: Kind) -> tuple[Kind, ...]:
+    """The digits of a number to the base of 2 or 3 as kinds of subclusters."""
+    kinds = (Kind.ABSENT, Kind.ZERO, Kind.DATA)[: 3 if kind is Kind.DATA else 2]
+    return tuple(kinds[number // len(kinds) ** place % len(kinds)] for place in range(SUBCLUSTERS))
 
 
 def in_memory(image: Composed) -> MemorySource:

@@ -96,7 +96,8 @@ class Clusters:
                 at, found = entry & OFFSET, _UNIFORM.get(bitmap)
                 if found is None:
                     count = 1
-                    self._check_place(at, count, place, guest)
+                    if bitmap & _STORED:
+                        self._check_place(at, count, place, guest)
                     yield from self._subclusters(at, bitmap)
                 else:
                     step = self._size if at or found is Found.STORED else 0
