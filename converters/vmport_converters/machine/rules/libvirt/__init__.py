@@ -1,6 +1,7 @@
 """The rules for libvirt domains."""
 
 from vmport_converters.machine.rules.libvirt import (
+    buses,
     devices,
     disks,
     domain,
@@ -13,6 +14,7 @@ from vmport_converters.machine.rules.libvirt.view import RULES, DomainView
 __all__ = [
     "RULES",
     "DomainView",
+    "buses",
     "devices",
     "disks",
     "domain",

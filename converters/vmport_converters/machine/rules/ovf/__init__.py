@@ -1,6 +1,7 @@
 """The rules for OVF envelopes."""
 
 from vmport_converters.machine.rules.ovf import (
+    disks,
     guest,
     items,
     machine,
@@ -13,6 +14,7 @@ from vmport_converters.machine.rules.ovf.view import RULES
 
 __all__ = [
     "RULES",
+    "disks",
     "guest",
     "items",
     "machine",
