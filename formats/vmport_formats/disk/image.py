@@ -176,6 +176,7 @@ class ContentReader(Protocol):
 _CHOICES: Final = {
     DiskFormat.QCOW2: {"snapshot", "passphrase"},
     DiskFormat.LUKS: {"passphrase"},
+    DiskFormat.QCOW: {"passphrase"},
 }
 """What can be chosen when an image of a format is opened, besides the resolver."""
 

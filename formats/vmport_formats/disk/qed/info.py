@@ -1,14 +1,13 @@
-"""QED, QEMU's short-lived successor to qcow2.  Specification: qemu ``docs/interop/qed_spec``."""
+"""QED metadata: the header, the backing file, and whether the file holds all that it should."""
 
 from __future__ import annotations
 
-import sys
-from array import array
 from enum import IntFlag
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
+from vmport_formats.disk.tables import decoded, largest
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.references import Reference, ReferenceKind
 from vmport_formats.source import read_exactly
@@ -24,7 +23,7 @@ _SCANNED: Final = 16 * MIB
 """How much of the tables is looked at: the whole of a 120 GiB disk of qemu's usual geometry."""
 
 
-class _Feature(IntFlag):
+class Feature(IntFlag):
     """Features without which the image cannot be understood; any other bit stops us."""
 
     BACKING_FILE = 1 << 0
@@ -32,7 +31,7 @@ class _Feature(IntFlag):
     BACKING_FORMAT_NO_PROBE = 1 << 2
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """As stored, little-endian."""
 
     magic: bytes
@@ -61,16 +60,7 @@ def read_info(source: ByteSource) -> ImageInfo:
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: codes ``qed.FIELD``.
     """
-    if not matches(source):
-        raise CorruptInput(
-            source.name, at=0, code="qed.magic", problem="does not begin with QED's magic number"
-        )
-    header = _Header(
-        *_HEADER.unpack(
-            read_exactly(source, 0, _HEADER.size, what="the QED header", code="qed.header-outside")
-        )
-    )
-    _check(source, header)
+    header = read_header(source)
     _check_reach(source, header)
     return ImageInfo(
         DiskFormat.QED,
@@ -79,7 +69,7 @@ def read_info(source: ByteSource) -> ImageInfo:
         file_size=Bytes(source.size),
         cluster_size=Bytes(header.cluster_size),
         references=_references(source, header),
-        dirty=bool(header.features & _Feature.NEED_CHECK),
+        dirty=bool(header.features & Feature.NEED_CHECK),
         concerns=(
             Concern(
                 "qed.obsolete", "QED is abandoned, and few programs check it before they use it"
@@ -89,7 +79,26 @@ def read_info(source: ByteSource) -> ImageInfo:
     )
 
 
-def _check(source: ByteSource, header: _Header) -> None:
+def read_header(source: ByteSource) -> Header:
+    """The header, each field within its limits.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: codes ``qed.FIELD``.
+    """
+    if not matches(source):
+        raise CorruptInput(
+            source.name, at=0, code="qed.magic", problem="does not begin with QED's magic number"
+        )
+    header = Header(
+        *_HEADER.unpack(
+            read_exactly(source, 0, _HEADER.size, what="the QED header", code="qed.header-outside")
+        )
+    )
+    _check(source, header)
+    return header
+
+
+def _check(source: ByteSource, header: Header) -> None:
     def wrong(at: int, field: str, problem: str) -> CorruptInput:
         return CorruptInput(source.name, at=at, code=f"qed.{field}", problem=problem)
 
@@ -106,7 +115,7 @@ def _check(source: ByteSource, header: _Header) -> None:
             "header-size",
             f"header_size is {header.header_size} clusters; must be at least 1, and under 4 GiB",
         )
-    if unknown := header.features & ~sum(_Feature):
+    if unknown := header.features & ~sum(Feature):
         bits = ", ".join(f"bit {bit}" for bit in range(64) if unknown >> bit & 1)
         raise UnsupportedFeature(
             source.name,
@@ -141,36 +150,35 @@ def _check(source: ByteSource, header: _Header) -> None:
         )
 
 
-def _check_reach(source: ByteSource, header: _Header) -> None:
+def _check_reach(source: ByteSource, header: Header) -> None:
     """That the file holds what its tables point to, as far as `_SCANNED` bytes of them tell."""
     length = header.table_size * header.cluster_size
-    tables = [header.l1_table_offset]
-    seen = 0
-    while tables and seen + length <= _SCANNED:
-        at = tables.pop()
-        seen += length
-        entries = array("Q", read_exactly(source, at, length, what="a table"))
-        if sys.byteorder == "big":
-            entries.byteswap()
-        is_l1 = at == header.l1_table_offset
-        last = max(entries)
-        end = last + (length if is_l1 else header.cluster_size)
+
+    def check(table: int, index: int, at: int, size: int, what: str) -> None:
         # 0 is not allocated, and 1 in an L2 table reads as zeros.
-        if last > 1 and end > source.size:
+        if at > 1 and at + size > source.size:
             raise TruncatedInput(
                 source.name,
-                at=at + 8 * entries.index(last),
+                at=table + 8 * index,
                 code="qed.file-size",
-                problem=f"{'an L2 table' if is_l1 else 'a cluster'} ends at {end:#x}, but the file "
-                f"at {source.size:#x}",
+                problem=f"{what} ends at {at + size:#x}, but the file at {source.size:#x}",
                 hint="the file is cut short; copy it again",
             )
-        if is_l1:
-            tables = sorted({entry for entry in entries if entry})
+
+    if length > _SCANNED:
+        return
+    stored = read_exactly(source, header.l1_table_offset, length, what="the L1 table")
+    entries = decoded(stored, 8, "little")
+    last = max(entries)
+    check(header.l1_table_offset, entries.index(last), last, length, "an L2 table")
+    tables = sorted({entry for entry in entries if entry}, reverse=True)
+    for table in tables[: _SCANNED // length - 1]:
+        index, last = largest(source, table, length // 8, 8, "little")
+        check(table, index, last, header.cluster_size, "a cluster")
 
 
-def _references(source: ByteSource, header: _Header) -> tuple[Reference, ...]:
-    if not header.features & _Feature.BACKING_FILE:
+def _references(source: ByteSource, header: Header) -> tuple[Reference, ...]:
+    if not header.features & Feature.BACKING_FILE:
         return ()
     start, length = header.backing_filename_offset, header.backing_filename_size
     if start + length > header.header_size * header.cluster_size or length > _MAX_BACKING_NAME:
@@ -185,5 +193,5 @@ def _references(source: ByteSource, header: _Header) -> tuple[Reference, ...]:
         source, start, length, what="the backing file's name", code="qed.backing-filename-outside"
     )
     name = stored.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-    raw = bool(header.features & _Feature.BACKING_FORMAT_NO_PROBE)
+    raw = bool(header.features & Feature.BACKING_FORMAT_NO_PROBE)
     return (Reference(ReferenceKind.BACKING, name, "raw" if raw else None),) if name else ()

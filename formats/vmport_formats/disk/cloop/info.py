@@ -1,17 +1,16 @@
-"""Compressed loop images (cloop 2.0), as Knoppix uses them: the header and its block offsets.
+"""cloop metadata: the header and its block offsets.
 
 Layout: cloop's ``compressed_loop.h``; a shell script, then two numbers, then the offsets.
 """
 
 from __future__ import annotations
 
-import sys
-from array import array
 from itertools import pairwise
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.model import DiskFormat, ImageInfo
+from vmport_formats.disk.tables import decoded
 from vmport_formats.errors import CorruptInput, TruncatedInput
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MIB, SECTOR, Bytes
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 _MAGIC: Final = b"#!/bin/sh\n#V2.0 Format\n"
 _SIZES = Struct(">II")
 _SIZES_AT: Final = 128
-_OFFSETS_AT: Final = _SIZES_AT + _SIZES.size
+OFFSETS: Final = _SIZES_AT + _SIZES.size
+"""Where the block offsets are, one more than there are blocks."""
 _MAX_BLOCK: Final = 64 * MIB
 _SCANNED: Final = 8 * MIB
 """How much of the offsets is looked at: 256 GiB of disk at 256 KiB a block."""
@@ -67,28 +67,25 @@ def read_info(source: ByteSource) -> ImageInfo:
 def _check_offsets(source: ByteSource, blocks: int) -> None:
     """One more offset than blocks, never falling, the last one inside the file."""
     length = 8 * (blocks + 1)
-    if _OFFSETS_AT + length > source.size:
+    if OFFSETS + length > source.size:
         raise TruncatedInput(
             source.name,
             at=_SIZES_AT + 4,
             code="cloop.blocks",
-            problem=f"the offsets of {blocks} blocks end at {_OFFSETS_AT + length:#x}, but the "
+            problem=f"the offsets of {blocks} blocks end at {OFFSETS + length:#x}, but the "
             f"file at {source.size:#x}",
             hint="the file is cut short; copy it again",
         )
-    stored = read_exactly(source, _OFFSETS_AT, min(length, _SCANNED), what="the block offsets")
-    offsets = array("Q", stored)
-    if sys.byteorder == "little":
-        offsets.byteswap()
-    for index, (here, following) in enumerate(pairwise(offsets)):
+    stored = read_exactly(source, OFFSETS, min(length, _SCANNED), what="the block offsets")
+    for index, (here, following) in enumerate(pairwise(decoded(stored, 8, "big"))):
         if here > following:
             raise CorruptInput(
                 source.name,
-                at=_OFFSETS_AT + 8 * (index + 1),
+                at=OFFSETS + 8 * (index + 1),
                 code="cloop.offsets",
                 problem=f"block {index + 1} is at {following:#x}, before its predecessor",
             )
-    last_at = _OFFSETS_AT + length - 8
+    last_at = OFFSETS + length - 8
     end = int.from_bytes(read_exactly(source, last_at, 8, what="the last block offset"), "big")
     if end > source.size:
         raise TruncatedInput(

@@ -1,4 +1,4 @@
-"""Apple disk images (UDIF, .dmg): the trailer.
+"""DMG metadata: the trailer.
 
 Layout: the ``koly`` block as Apple's hdiutil writes it; Apple has never published it.
 """
@@ -43,6 +43,21 @@ class _First(NamedTuple):
     segments: int
 
 
+class Trailer(NamedTuple):
+    """What the trailer says of the rest of the file; offsets and lengths in bytes."""
+
+    at: int
+    """Where it is itself; everything else lies before."""
+    data_offset: int
+    resource_offset: int
+    resource_length: int
+    xml_offset: int
+    xml_length: int
+    kind: int
+    sectors: int
+    """Of the disk."""
+
+
 def matches(source: ByteSource) -> bool:
     """Whether the last 512 bytes begin with the mark of a UDIF trailer."""
     return (
@@ -57,6 +72,22 @@ def read_info(source: ByteSource) -> ImageInfo:
     Raises:
         CorruptInput, TruncatedInput: codes ``dmg.FIELD``.
         UnsupportedFeature: it is one of several segments (``dmg.segments``).
+    """
+    trailer = read_trailer(source)
+    return ImageInfo(
+        DiskFormat.DMG,
+        variant="UDIF",
+        virtual_size=Bytes(trailer.sectors * SECTOR),
+        file_size=Bytes(source.size),
+        details={"image-variant": _KINDS.get(trailer.kind, trailer.kind)},
+    )
+
+
+def read_trailer(source: ByteSource) -> Trailer:
+    """The trailer; what it names lies before it.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: as `read_info`.
     """
     if not matches(source):
         raise CorruptInput(
@@ -106,10 +137,13 @@ def read_info(source: ByteSource) -> ImageInfo:
             code="dmg.block-table",
             problem="has neither a property list nor a resource fork, so no block table",
         )
-    return ImageInfo(
-        DiskFormat.DMG,
-        variant="UDIF",
-        virtual_size=Bytes(sectors * SECTOR),
-        file_size=Bytes(source.size),
-        details={"image-variant": _KINDS.get(kind, kind)},
+    return Trailer(
+        at,
+        first.data_offset,
+        first.resource_offset,
+        first.resource_length,
+        xml_offset,
+        xml_length,
+        kind,
+        sectors,
     )

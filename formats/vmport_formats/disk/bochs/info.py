@@ -1,4 +1,4 @@
-"""Bochs growing disk images: the header.  Layout: Bochs ``iodev/hdimage/hdimage.h``."""
+"""Bochs metadata: the header."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_CATALOG: Final = 1 << 20
 _MAX_EXTENT: Final = 1 << 23
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """As stored, little-endian; the disk's size follows, at a place that depends on the version."""
 
     magic: bytes
@@ -33,7 +33,9 @@ class _Header(NamedTuple):
     header_length: int
     catalog_entries: int
     bitmap_length: int
+    """Bytes of the bitmap before each extent."""
     extent_length: int
+    """Bytes."""
 
 
 def matches(source: ByteSource) -> bool:
@@ -47,6 +49,23 @@ def read_info(source: ByteSource) -> ImageInfo:
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: codes ``bochs.FIELD``.
     """
+    header, size = read_header(source)
+    return ImageInfo(
+        DiskFormat.BOCHS,
+        variant="growing",
+        virtual_size=Bytes(size // SECTOR * SECTOR),
+        file_size=Bytes(source.size),
+        cluster_size=Bytes(header.extent_length),
+        details={"version": header.version >> 16},
+    )
+
+
+def read_header(source: ByteSource) -> tuple[Header, int]:
+    """The header, each field within its limits, and the disk's size in bytes.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: codes ``bochs.FIELD``.
+    """
     if not matches(source):
         raise CorruptInput(
             source.name, at=0, code="bochs.magic", problem=f"does not begin with {_MAGIC[:-1]!r}"
@@ -54,7 +73,7 @@ def read_info(source: ByteSource) -> ImageInfo:
     data = read_exactly(
         source, 0, _HEADER_LENGTH, what="the Bochs header", code="bochs.header-outside"
     )
-    header = _Header(*_HEADER.unpack_from(data))
+    header = Header(*_HEADER.unpack_from(data))
     kind = _text(header.type), _text(header.subtype)
     if kind != ("Redolog", "Growing") or header.version not in _DISK_AT:
         raise UnsupportedFeature(
@@ -66,17 +85,10 @@ def read_info(source: ByteSource) -> ImageInfo:
         )
     (size,) = _DISK.unpack_from(data, _DISK_AT[header.version])
     _check(source, header, size)
-    return ImageInfo(
-        DiskFormat.BOCHS,
-        variant="growing",
-        virtual_size=Bytes(size // SECTOR * SECTOR),
-        file_size=Bytes(source.size),
-        cluster_size=Bytes(header.extent_length),
-        details={"version": header.version >> 16},
-    )
+    return header, size
 
 
-def _check(source: ByteSource, header: _Header, size: int) -> None:
+def _check(source: ByteSource, header: Header, size: int) -> None:
     def wrong(at: int, field: str, problem: str) -> CorruptInput:
         return CorruptInput(source.name, at=at, code=f"bochs.{field}", problem=problem)
 
@@ -86,6 +98,13 @@ def _check(source: ByteSource, header: _Header, size: int) -> None:
             80,
             "extent",
             f"an extent has {extent} bytes; must be a power of 2, 512 to {_MAX_EXTENT}",
+        )
+    if not extent // SECTOR <= 8 * header.bitmap_length <= 8 * _MAX_EXTENT:
+        raise wrong(
+            76,
+            "bitmap",
+            f"a bitmap has {header.bitmap_length} bytes; {extent // SECTOR} sectors need "
+            f"{-(-extent // SECTOR // 8)}, and at most {_MAX_EXTENT} are read",
         )
     if header.catalog_entries > _MAX_CATALOG:
         raise wrong(

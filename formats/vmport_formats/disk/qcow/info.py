@@ -1,4 +1,4 @@
-"""QEMU's first qcow (version 1), which qcow2 replaced in 2008; the header is all that is read.
+"""qcow metadata: the header, and the backing file.
 
 Layout: qemu ``block/qcow.c`` has the only description there is.
 """
@@ -22,7 +22,7 @@ _HEADER = Struct(">8sQIIQBBHIQ")
 _MAX_BACKING_NAME: Final = 1023
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """As stored, big-endian."""
 
     magic: bytes
@@ -36,6 +36,16 @@ class _Header(NamedTuple):
     crypt_method: int
     l1_table_offset: int
 
+    @property
+    def cluster_size(self) -> int:
+        """Bytes."""
+        return 1 << self.cluster_bits
+
+    @property
+    def l1_size(self) -> int:
+        """Entries of the L1 table."""
+        return -(-self.size >> self.cluster_bits + self.l2_bits)
+
 
 def matches(source: ByteSource) -> bool:
     """Whether the file begins with the magic number and version 1."""
@@ -48,11 +58,29 @@ def read_info(source: ByteSource) -> ImageInfo:
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: codes ``qcow.FIELD``.
     """
+    header = read_header(source)
+    return ImageInfo(
+        DiskFormat.QCOW,
+        variant="v1",
+        virtual_size=Bytes(header.size // SECTOR * SECTOR),
+        file_size=Bytes(source.size),
+        cluster_size=Bytes(header.cluster_size),
+        references=_references(source, header),
+        encrypted=header.crypt_method != 0,
+    )
+
+
+def read_header(source: ByteSource) -> Header:
+    """The header, each field within its limits.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: codes ``qcow.FIELD``.
+    """
     if not matches(source):
         raise CorruptInput(
             source.name, at=0, code="qcow.magic", problem="does not begin with qcow's magic number"
         )
-    header = _Header(
+    header = Header(
         *_HEADER.unpack(
             read_exactly(
                 source, 0, _HEADER.size, what="the qcow header", code="qcow.header-outside"
@@ -60,18 +88,10 @@ def read_info(source: ByteSource) -> ImageInfo:
         )
     )
     _check(source, header)
-    return ImageInfo(
-        DiskFormat.QCOW,
-        variant="v1",
-        virtual_size=Bytes(header.size // SECTOR * SECTOR),
-        file_size=Bytes(source.size),
-        cluster_size=Bytes(1 << header.cluster_bits),
-        references=_references(source, header),
-        encrypted=header.crypt_method != 0,
-    )
+    return header
 
 
-def _check(source: ByteSource, header: _Header) -> None:
+def _check(source: ByteSource, header: Header) -> None:
     def wrong(at: int, field: str, problem: str) -> CorruptInput:
         return CorruptInput(source.name, at=at, code=f"qcow.{field}", problem=problem)
 
@@ -88,7 +108,7 @@ def _check(source: ByteSource, header: _Header) -> None:
             code="qcow.crypt-method",
             problem=f"encryption method {header.crypt_method}; 0 (none) and 1 (AES) are known",
         )
-    l1_end = header.l1_table_offset + 8 * -(-header.size >> header.cluster_bits + header.l2_bits)
+    l1_end = header.l1_table_offset + 8 * header.l1_size
     if header.l1_table_offset < _HEADER.size:
         raise wrong(
             40, "l1-table", f"the L1 table is at {header.l1_table_offset:#x}, in the header"
@@ -103,7 +123,7 @@ def _check(source: ByteSource, header: _Header) -> None:
         )
 
 
-def _references(source: ByteSource, header: _Header) -> tuple[Reference, ...]:
+def _references(source: ByteSource, header: Header) -> tuple[Reference, ...]:
     if not header.backing_file_offset or not header.backing_file_size:
         return ()
     if header.backing_file_size > _MAX_BACKING_NAME:

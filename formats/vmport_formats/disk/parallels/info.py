@@ -1,13 +1,12 @@
-"""Parallels expandable images (.hdd).  Specification: qemu ``docs/interop/parallels``."""
+"""Parallels metadata: the header, and whether the file holds all that it should."""
 
 from __future__ import annotations
 
-import sys
-from array import array
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.model import DiskFormat, ImageInfo
+from vmport_formats.disk.tables import largest
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MAX_SIZE, MIB, SECTOR, Bytes
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 _V1: Final = b"WithoutFreeSpace"
 _V2: Final = b"WithouFreSpacExt"
 _HEADER = Struct("<16sIIIIIQIIIQ")
+BAT: Final = _HEADER.size
+"""Where the block table is."""
 _EXTENSION: Final = bytes.fromhex("87eadc23ef4c23ab")
 """How a format extension begins: 0xab234cef23dcea87."""
 _IN_USE: Final = 0x746F6E59
@@ -28,7 +29,7 @@ _SCANNED: Final = 16 * MIB
 """How much of the block table is looked at for the last cluster: 4 TiB of disk at 1 MiB each."""
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """As stored, little-endian."""
 
     magic: bytes
@@ -46,6 +47,26 @@ class _Header(NamedTuple):
     extension_offset: int
     """In sectors; 0 without a format extension."""
 
+    @property
+    def old(self) -> bool:
+        """Whether it is of the older of the two kinds."""
+        return self.magic == _V1
+
+    @property
+    def disk_sectors(self) -> int:
+        """The disk's size; the older kind keeps 32 bits, and the other half means nothing."""
+        return self.sectors & 0xFFFF_FFFF if self.old else self.sectors
+
+    @property
+    def cluster_size(self) -> int:
+        """Bytes."""
+        return self.tracks * SECTOR
+
+    @property
+    def unit(self) -> int:
+        """Bytes that block table entries count in."""
+        return SECTOR if self.old else self.cluster_size
+
 
 def matches(source: ByteSource) -> bool:
     """Whether the file begins with one of the two magic texts."""
@@ -58,6 +79,28 @@ def read_info(source: ByteSource) -> ImageInfo:
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: codes ``parallels.FIELD``.
     """
+    header = read_header(source)
+    _check_reach(source, header)
+    return ImageInfo(
+        DiskFormat.PARALLELS,
+        variant="v1" if header.old else "v2",
+        virtual_size=Bytes(header.disk_sectors * SECTOR),
+        file_size=Bytes(source.size),
+        cluster_size=Bytes(header.cluster_size),
+        dirty=header.in_use == _IN_USE,
+        details={
+            "magic": header.magic.decode("ascii"),
+            "format-extension": header.extension_offset != 0,
+        },
+    )
+
+
+def read_header(source: ByteSource) -> Header:
+    """The header, each field within its limits.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: codes ``parallels.FIELD``.
+    """
     if not matches(source):
         raise CorruptInput(
             source.name,
@@ -65,7 +108,7 @@ def read_info(source: ByteSource) -> ImageInfo:
             code="parallels.magic",
             problem="does not begin with WithoutFreeSpace or WithouFreSpacExt",
         )
-    header = _Header(
+    header = Header(
         *_HEADER.unpack(
             read_exactly(
                 source,
@@ -76,26 +119,13 @@ def read_info(source: ByteSource) -> ImageInfo:
             )
         )
     )
-    old = header.magic == _V1
-    # The older kind keeps 32 bits of the size; what is in the other half means nothing.
-    sectors = header.sectors & 0xFFFF_FFFF if old else header.sectors
-    _check(source, header, sectors)
-    _check_reach(source, header, unit=1 if old else header.tracks)
-    return ImageInfo(
-        DiskFormat.PARALLELS,
-        variant="v1" if old else "v2",
-        virtual_size=Bytes(sectors * SECTOR),
-        file_size=Bytes(source.size),
-        cluster_size=Bytes(header.tracks * SECTOR),
-        dirty=header.in_use == _IN_USE,
-        details={
-            "magic": header.magic.decode("ascii"),
-            "format-extension": header.extension_offset != 0,
-        },
-    )
+    _check(source, header)
+    return header
 
 
-def _check(source: ByteSource, header: _Header, sectors: int) -> None:
+def _check(source: ByteSource, header: Header) -> None:
+    sectors = header.disk_sectors
+
     def wrong(at: int, field: str, problem: str) -> CorruptInput:
         return CorruptInput(source.name, at=at, code=f"parallels.{field}", problem=problem)
 
@@ -139,17 +169,17 @@ def _check(source: ByteSource, header: _Header, sectors: int) -> None:
         )
 
 
-def _check_reach(source: ByteSource, header: _Header, *, unit: int) -> None:
-    """That the file holds the clusters of its block table; `unit` is an entry's, in sectors."""
-    length = min(4 * header.bat_entries, _SCANNED)
-    entries = array("I", read_exactly(source, _HEADER.size, length, what="the block table"))
-    if sys.byteorder == "big":
-        entries.byteswap()
-    last = max(entries, default=0)
-    if last and (end := (last * unit + header.tracks) * SECTOR) > source.size:
+def _check_reach(source: ByteSource, header: Header) -> None:
+    """That the file holds the clusters of its block table, as far as `_SCANNED` bytes of it tell.
+
+    The rest is checked when it is used.
+    """
+    count = min(header.bat_entries, _SCANNED // 4)
+    index, last = largest(source, BAT, count, 4, "little")
+    if last and (end := last * header.unit + header.cluster_size) > source.size:
         raise TruncatedInput(
             source.name,
-            at=_HEADER.size + 4 * entries.index(last),
+            at=BAT + 4 * index,
             code="parallels.file-size",
             problem=f"a cluster ends at {end:#x}, but the file at {source.size:#x}",
             hint="the file is cut short; copy it again",
