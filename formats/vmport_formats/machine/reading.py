@@ -80,7 +80,7 @@ class Recorder:
 
         `losses` explains what the model has no place for.  Its keys are paths without indices; a
         key stands for all that lies below it, unless it ends in a slash, and ``//name`` for an
-        element or ``@attribute`` anywhere.
+        element or ``@attribute`` anywhere, of whatever prefix.
         """
         values = stated(model)
         taken: dict[str, tuple[ModelPath, ...]] = {}
@@ -239,6 +239,8 @@ def xpath_keys(path: str) -> Iterator[str]:
     while len(steps) > 1:
         yield "/".join(steps)
         yield f"//{steps[-1]}"
+        if ":" in steps[-1]:
+            yield f"//{steps[-1].partition(':')[2]}"
         steps.pop()
 
 

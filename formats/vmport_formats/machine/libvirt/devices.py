@@ -267,6 +267,9 @@ def read_panics(devices: Sequence[Node]) -> tuple[Panic, ...]:
     panics = []
     for node in _nodes(devices, "panic", "panics"):
         node.present("")
+        address = node.child("address")
+        if address is not None:
+            address.attribute("type", "")
         panics.append(Panic(model=raw(node, "model", "model")))
     return tuple(panics)
 

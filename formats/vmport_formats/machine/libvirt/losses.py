@@ -124,11 +124,10 @@ LOSSES: Final = {
         Impact.MAJOR,
     ),
     "/domain/on_lockfailure": _host("what to do when the old host loses its lock on a disk"),
-    "/domain/qemu:commandline": _COMMAND_LINE,
-    "/domain/qemu:override": _COMMAND_LINE,
+    "//commandline": _COMMAND_LINE,  # QEMU's, Xen's or bhyve's, by whatever prefix
+    "//override": _COMMAND_LINE,
     "/domain/qemu:capabilities": _host("turns QEMU's capabilities on or off for tests"),
     "/domain/qemu:deprecation": _host("what the old host does about outdated settings"),
-    "/domain/xen:commandline": _COMMAND_LINE,
     "/domain/vmware:datacenterpath": _host("where VMware's inventory had the machine"),
     # Firmware
     "/domain/os/firmware": _host("narrows which firmware image libvirt picks"),
@@ -163,7 +162,6 @@ LOSSES: Final = {
     "/domain/cpu/numa/cell/@discard": _MEMORY_BACKING,
     "/domain/cpu/numa/cell/cache": _QEMU_DRIVER,
     "/domain/cpu/numa/interconnects": _QEMU_DRIVER,
-    "/domain/features/apic/@eoi": _QEMU_DRIVER,
     "/domain/features/hyperv": _host("tunes a help for Windows that QEMU gives in its own way"),
     "/domain/features/kvm": _host("tunes a help that KVM gives in its own way"),
     "/domain/features/smm/tseg": _QEMU_DRIVER,
@@ -248,7 +246,6 @@ LOSSES: Final = {
     "/domain/devices/disk/throttlefilters": _TUNING,
     "/domain/devices/disk/blockio": _QEMU_DRIVER,
     "/domain/devices/disk/boot/@loadparm": _host("a setting of IBM mainframes"),
-    "/domain/devices/disk/transient": _host("where the old host keeps the passing changes"),
     # Network
     "/domain/devices/interface/@managed": _host("who prepares the device on the old host"),
     "/domain/devices/interface/@trustGuestRxFilters": _host("whether the old host follows filters"),
@@ -323,6 +320,7 @@ LOSSES: Final = {
     **_parts(
         "graphics",
         _host("how the old host shows the screen"),
+        "@address",
         "@connected",
         "@defaultMode",
         "@display",

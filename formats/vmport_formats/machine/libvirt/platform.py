@@ -174,8 +174,9 @@ def _nvram(node: Node) -> Nvram | None:
     found = found.into("nvram")
     source = found.child("source")
     path = found.text("path")
-    if path is None and source is not None:
-        path = raw(source, "file", "path")
+    for attribute in ("file", "dev", "name", "volume"):
+        if source is not None and path is None:
+            path = raw(source, attribute, "path")
     nvram = Nvram(
         path=path,
         template=raw(found, "template", "template"),

@@ -29,6 +29,9 @@ MAX_CPUS: Final = 1 << 13
 
 _LONGEST_CPU_LIST: Final = 4096
 
+_FLAG_DETAILS: Final = ("eoi", "shareBacking")
+"""Attributes of flags that go with them."""
+
 _SWITCH: Final = {"yes": True, "on": True, "1": True, "no": False, "off": False, "0": False}
 
 _POWERS: Final = "kmgtpe"
@@ -85,6 +88,8 @@ def flag(node: Node | None, tag: str, to: str) -> bool | None:
     if found is None:
         return None
     state = switch(found, "state", to)
+    for more in _FLAG_DETAILS:
+        found.attribute(more, to)
     return found.present(to) if state is None else state
 
 

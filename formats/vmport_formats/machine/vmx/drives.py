@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.machine.ledger import DiskConversion, Impact
+from vmport_formats.machine.ledger import DiskConversion, Impact, Loss
 from vmport_formats.machine.model import (
     ControllerKind,
     ControllerModel,
@@ -174,6 +174,8 @@ def _write_disk(
             action="create or copy the disk there, or remove it",
             impact=Impact.MAJOR,
         )
+        loss = Loss("it says nothing without the place of the content", impact=Impact.NONE)
+        vmx.dropped(f"{path}.source", loss=loss)
         return []
     file_name = names.pick(_stem(content), ".vmdk")
     stated = [f"{path}.source.{part}" for part in _NAME]
@@ -285,6 +287,9 @@ def _content(source: DiskSource) -> str | None:
         return f"{source.pool}/{source.volume}" if source.pool is not None else source.volume
     if source.name is not None:
         return f"{source.protocol}:{source.name}" if source.protocol is not None else source.name
+    if source.protocol is not None:
+        server = next((host.name for host in source.hosts if host.name is not None), "")
+        return f"{source.protocol}:{server}"
     return None
 
 
