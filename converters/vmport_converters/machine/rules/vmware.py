@@ -1,8 +1,6 @@
-"""What VMware's virtual hardware offers from which version on: facts for VMX and OVF alike.
+"""What VMware's virtual hardware offers from which version on, in the words of a finding.
 
-Sources: Broadcom KB 312100 (hardware versions by product) and 315655 (invalid and hosted-only
-ones), and "Hardware Features Available with Virtual Machine Compatibility Settings" of vSphere's
-documentation.
+The facts are those by which vmport writes VMX and OVF: `vmport_formats.machine.vmware`.
 """
 
 from __future__ import annotations
@@ -10,46 +8,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from vmport_formats.machine.model import ControllerKind, ControllerModel, NicModel
+from vmport_formats.machine.vmware import (
+    CONTROLLER_HARDWARE,
+    HARDWARE,
+    NIC_HARDWARE,
+    RESERVED_SCSI_UNIT,
+    ROOM,
+    SCSI_HARDWARE,
+    SECURE_BOOT_HARDWARE,
+    TPM_HARDWARE,
+    UEFI_HARDWARE,
+    USB3_HARDWARE,
+    limits,
+    max_nics,
+)
+from vmport_formats.machine.vmware import HOSTED_HARDWARE as HOSTED_ONLY
+from vmport_formats.machine.vmware import NEWEST_HARDWARE as NEWEST
+from vmport_formats.machine.vmware import max_units as _max_units
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """One version of the virtual hardware."""
-
-    since: str
-    """The first products that run it."""
-    max_cpus: int
-    max_memory: int
-    """In MB."""
-    hosted_only: bool = False
-    """Workstation and Fusion have it, ESXi does not."""
-
-
-HARDWARE: Final = {
-    3: Hardware("ESX 2 and GSX 3", 2, 3_600),
-    4: Hardware("ESX 3 and Workstation 5", 4, 65_532),
-    6: Hardware("Workstation 6", 4, 65_532, hosted_only=True),
-    7: Hardware("ESX 4 and Workstation 6.5", 8, 261_120),
-    8: Hardware("ESXi 5.0 and Workstation 8", 32, 1_035_264),
-    9: Hardware("ESXi 5.1 and Workstation 9", 64, 1_035_264),
-    10: Hardware("ESXi 5.5 and Workstation 10", 64, 1_035_264),
-    11: Hardware("ESXi 6.0 and Workstation 11", 128, 4_177_920),
-    12: Hardware("Workstation 12", 128, 4_177_920, hosted_only=True),
-    13: Hardware("ESXi 6.5", 128, 6_275_072),
-    14: Hardware("ESXi 6.7 and Workstation 14", 128, 6_275_072),
-    15: Hardware("ESXi 6.7 U2", 256, 6_275_072),
-    16: Hardware("Workstation 15", 256, 6_275_072, hosted_only=True),
-    17: Hardware("ESXi 7.0", 256, 6_275_072),
-    18: Hardware("ESXi 7.0 U1 and Workstation 16", 768, 25_149_440),
-    19: Hardware("ESXi 7.0 U2 and Workstation 16.2", 768, 25_149_440),
-    20: Hardware("ESXi 8.0 and Workstation 17", 768, 25_149_440),
-    21: Hardware("ESXi 8.0 U2 and Workstation 17.5", 768, 25_149_440),
-    22: Hardware("ESX 9.0 and Workstation 25H2", 960, 25_149_440),
-}
-"""All versions that were ever released.  There is no 5."""
-
-NEWEST: Final = max(HARDWARE)
-
-HOSTED_ONLY: Final = frozenset(number for number, row in HARDWARE.items() if row.hosted_only)
+__all__ = [
+    "E1000E",
+    "HARDWARE",
+    "HOSTED_ONLY",
+    "MAX_CONTROLLERS",
+    "NEWEST",
+    "NVME",
+    "PVSCSI",
+    "RESERVED_SCSI_UNIT",
+    "SAS",
+    "SATA",
+    "SECURE_BOOT",
+    "TPM",
+    "UEFI",
+    "VMXNET3",
+    "XHCI",
+    "Feature",
+    "limits",
+    "max_nics",
+    "max_units",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +58,26 @@ class Feature:
     since: int
 
 
-UEFI: Final = Feature("UEFI firmware", 8)
-SECURE_BOOT: Final = Feature("UEFI secure boot", 13)
-TPM: Final = Feature("a virtual TPM", 14)
-SATA: Final = Feature("a SATA controller", 10)
-NVME: Final = Feature("an NVMe controller", 13)
-PVSCSI: Final = Feature("a PVSCSI controller", 7)
-SAS: Final = Feature("an LSI Logic SAS controller", 7)
-VMXNET3: Final = Feature("a vmxnet3 card", 7)
-E1000E: Final = Feature("an e1000e card", 8)
-XHCI: Final = Feature("a USB 3 controller", 8)
+UEFI: Final = Feature("UEFI firmware", UEFI_HARDWARE)
+SECURE_BOOT: Final = Feature("UEFI secure boot", SECURE_BOOT_HARDWARE)
+TPM: Final = Feature("a virtual TPM", TPM_HARDWARE)
+SATA: Final = Feature("a SATA controller", CONTROLLER_HARDWARE[ControllerKind.SATA])
+NVME: Final = Feature("an NVMe controller", CONTROLLER_HARDWARE[ControllerKind.NVME])
+PVSCSI: Final = Feature("a PVSCSI controller", SCSI_HARDWARE[ControllerModel.PVSCSI])
+SAS: Final = Feature("an LSI Logic SAS controller", SCSI_HARDWARE[ControllerModel.LSISAS1068])
+VMXNET3: Final = Feature("a vmxnet3 card", NIC_HARDWARE[NicModel.VMXNET3])
+E1000E: Final = Feature("an e1000e card", NIC_HARDWARE[NicModel.E1000E])
+XHCI: Final = Feature("a USB 3 controller", USB3_HARDWARE)
 
-MAX_CONTROLLERS: Final = {"scsi": 4, "sata": 4, "nvme": 4, "ide": 2}
-
-RESERVED_SCSI_UNIT: Final = 7
-"""The controller's own id on its bus."""
+MAX_CONTROLLERS: Final = {
+    str(kind): ROOM[kind].controllers
+    for kind in (
+        ControllerKind.SCSI,
+        ControllerKind.SATA,
+        ControllerKind.NVME,
+        ControllerKind.IDE,
+    )
+}
 
 
 def max_units(bus: str, model: str | None, hardware: int | None) -> int:
@@ -82,19 +85,5 @@ def max_units(bus: str, model: str | None, hardware: int | None) -> int:
 
     `bus` is ``scsi``, ``sata``, ``nvme`` or ``ide``; `model` the SCSI model as VMX writes it.
     """
-    if bus == "scsi":
-        many = model == "pvscsi" and (hardware is None or hardware >= 14)
-        return 64 if many else 16
-    if bus == "nvme":
-        return 64 if hardware is None or hardware >= 21 else 15
-    return {"sata": 30, "ide": 2}[bus]
-
-
-def max_nics(hardware: int | None) -> int:
-    """How many network cards a machine can have."""
-    return 4 if hardware is not None and hardware < 7 else 10
-
-
-def limits(hardware: int) -> Hardware:
-    """The row of a version; of the nearest older one, when it was never released."""
-    return HARDWARE[max((number for number in HARDWARE if number <= hardware), default=3)]
+    chip = ControllerModel.PVSCSI if model == "pvscsi" else None
+    return _max_units(ControllerKind(bus), chip, hardware)

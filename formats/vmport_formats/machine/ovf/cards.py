@@ -24,7 +24,7 @@ _NETWORK: Final = "VM Network"
 
 def add_nics(machine: Machine, books: Books, hardware: Hardware) -> None:
     """The network cards, and the networks that they are on."""
-    most = vmware.MAX_NICS if vmware.hardware_version(machine) >= 7 else vmware.MAX_NICS_OLD
+    most = vmware.max_nics(vmware.hardware_version(machine))
     for index, nic in enumerate(machine.nics):
         path = f"nics[{index}]"
         if index >= most:

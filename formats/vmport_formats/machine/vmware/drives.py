@@ -21,13 +21,13 @@ from vmport_formats.machine.model import (
 )
 from vmport_formats.machine.vmware.hardware import (
     CONTROLLER_HARDWARE,
-    PVSCSI_64_HARDWARE,
     RESERVED_SCSI_UNIT,
     ROOM,
     SCSI_HARDWARE,
     Change,
     guest_system,
     hardware_version,
+    max_units,
     width,
 )
 
@@ -213,13 +213,9 @@ class _Planner:
 
     def units(self, kind: ControllerKind, controller: int) -> Iterator[int]:
         """The units of a controller that may hold a drive."""
-        units = ROOM[kind].units
-        if kind is ControllerKind.SCSI:
-            chip = self.scsi.get(controller)
-            if chip is ControllerModel.PVSCSI and self.hardware >= PVSCSI_64_HARDWARE:
-                units = 64
-            return (unit for unit in range(units) if unit != RESERVED_SCSI_UNIT)
-        return iter(range(units))
+        units = max_units(kind, self.scsi.get(controller), self.hardware)
+        reserved = RESERVED_SCSI_UNIT if kind is ControllerKind.SCSI else None
+        return (unit for unit in range(units) if unit != reserved)
 
     # --- What each drive should get
 
@@ -274,8 +270,9 @@ class _Planner:
         if not self.has(ControllerKind.NVME) or device is DiskDevice.CDROM:
             return self._foreign(index, disk, device)
         slot = Slot(ControllerKind.NVME, disk.controller or 0, disk.unit or 0)
-        room = ROOM[ControllerKind.NVME]
-        legal = slot.controller < room.controllers and slot.unit < room.units
+        legal = slot.controller < ROOM[ControllerKind.NVME].controllers and slot.unit in self.units(
+            ControllerKind.NVME, slot.controller
+        )
         kinds = (ControllerKind.NVME, ControllerKind.SATA, ControllerKind.SCSI)
         return self._native(index, device, kinds, slot, stated=disk.unit is not None, legal=legal)
 

@@ -1,4 +1,4 @@
-"""What VMware's virtual hardware offers, by version, and which version a machine needs."""
+"""Which devices VMware's virtual hardware has, and which version of it a machine needs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,20 @@ from vmport_formats.machine.model import (
     NicModel,
     PowerAction,
 )
-from vmport_formats.units import GIB
+from vmport_formats.machine.vmware.versions import (
+    DEFAULT_HARDWARE,
+    HARDWARE,
+    NEWEST_HARDWARE,
+)
+from vmport_formats.units import GIB, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vmport_formats.machine.guest_os import System
     from vmport_formats.machine.ledger import Books
     from vmport_formats.machine.model import Machine
-
-DEFAULT_HARDWARE: Final = 19
-"""Virtual hardware of a machine that states none: ESXi 7.0 U2 and later, Workstation 16.2."""
-
-NEWEST_HARDWARE: Final = 22
-
-INVALID_HARDWARE: Final = frozenset({5})
-HOSTED_HARDWARE: Final = frozenset({6, 12, 16})
-"""Versions that Workstation and Fusion run, ESXi not."""
+    from vmport_formats.machine.vmware.versions import Hardware
 
 UEFI_HARDWARE: Final = 8
 SECURE_BOOT_HARDWARE: Final = 13
@@ -71,6 +68,9 @@ NIC_HARDWARE: Final = {
 PVSCSI_64_HARDWARE: Final = 14
 """From this version on a paravirtual SCSI controller has 64 units rather than 16."""
 
+NVME_64_HARDWARE: Final = 21
+"""From this version on an NVMe controller has 64 units rather than 15."""
+
 RESERVED_SCSI_UNIT: Final = 7
 """The controller itself."""
 
@@ -98,10 +98,30 @@ MAX_SERIALS: Final = 4
 MAX_PARALLELS: Final = 3
 
 
+def max_units(kind: ControllerKind, chip: ControllerModel | None, hardware: int | None) -> int:
+    """How many units a controller has; with `hardware` None, as many as any version has.
+
+    `chip` is the model of a SCSI controller.
+    """
+    if kind is ControllerKind.SCSI and chip is ControllerModel.PVSCSI:
+        return 64 if hardware is None or hardware >= PVSCSI_64_HARDWARE else 16
+    if kind is ControllerKind.NVME:
+        return 64 if hardware is None or hardware >= NVME_64_HARDWARE else 15
+    return ROOM[kind].units
+
+
+def max_nics(hardware: int | None) -> int:
+    """How many network cards a machine can have."""
+    return MAX_NICS_OLD if hardware is not None and hardware < 7 else MAX_NICS
+
+
+_NEVER_RELEASED: Final = frozenset(range(NEWEST_HARDWARE)) - frozenset(HARDWARE)
+
+
 def hardware_version(machine: Machine) -> int:
     """The virtual hardware version that the machine states, else `DEFAULT_HARDWARE`."""
     stated = machine.hardware_version
-    if stated is None or stated < 3 or stated in INVALID_HARDWARE:
+    if stated is None or stated < min(HARDWARE) or stated in _NEVER_RELEASED:
         return DEFAULT_HARDWARE
     return stated
 
@@ -178,17 +198,22 @@ def choose_hardware(machine: Machine, asked: int | None) -> Chosen:
     return Chosen(version, Verdict.DEFAULTED, why)
 
 
+def _first(fits: Callable[[Hardware], bool]) -> int:
+    """The lowest version that `fits`, of those that ESXi runs too; beyond all when none does."""
+    found = (n for n, row in HARDWARE.items() if fits(row) and not row.hosted_only)
+    return next(found, NEWEST_HARDWARE + 1)
+
+
 def _needs(machine: Machine) -> Iterator[tuple[int, str]]:
     """The virtual hardware versions that parts of `machine` need, each with the part."""
     cpus = 1 if machine.cpu is None else machine.cpu.online or machine.cpu.count or 1
     memory = 0 if machine.memory is None else machine.memory.size or 0
-    beyond = NEWEST_HARDWARE + 1
     yield (
-        next((row.hardware for row in _CAPACITIES if cpus <= row.cpus), beyond),
+        _first(lambda row: cpus <= row.max_cpus),
         f"{cpus} processors",
     )
     yield (
-        next((row.hardware for row in _CAPACITIES if memory <= row.memory * GIB), beyond),
+        _first(lambda row: memory <= row.max_memory * MIB),
         f"{-(-memory // GIB)} GiB of memory",
     )
     if machine.firmware is not None:
@@ -201,27 +226,6 @@ def _needs(machine: Machine) -> Iterator[tuple[int, str]]:
     kinds = {controller.kind for controller in machine.controllers}
     if ControllerKind.NVME in kinds or any(disk.bus == "nvme" for disk in machine.disks):
         yield CONTROLLER_HARDWARE[ControllerKind.NVME], "NVMe"
-
-
-class _Capacity(NamedTuple):
-    hardware: int
-    cpus: int
-    memory: int
-    """In GiB."""
-
-
-# VMware, "Hardware Features Available with Virtual Machine Compatibility Settings".
-_CAPACITIES: Final = (
-    _Capacity(4, 4, 64),
-    _Capacity(7, 8, 255),
-    _Capacity(8, 32, 1011),
-    _Capacity(9, 64, 1011),
-    _Capacity(11, 128, 4080),
-    _Capacity(13, 128, 6128),
-    _Capacity(15, 256, 6128),
-    _Capacity(18, 768, 24560),
-    _Capacity(22, 960, 24560),
-)
 
 
 ALWAYS: Final = "(every VMware machine)"
