@@ -12,10 +12,10 @@ from vmport_formats.errors import CorruptInput
 
 BLOCK: Final = 512
 
-_USTAR: Final = Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+_USTAR: Final = Struct("100s8s8s8s12s12s8xc100s8s64x8s8s155s12x")
 _CHECKSUM: Final = slice(148, 156)
 _POSIX: Final = b"ustar\x0000"
-_GNU: Final = b"ustar  \x00"
+_NO_NAMES: Final = bytes(64)  # of the user and group
 _STAR_TRAILER: Final = b"tar\x00"  # at 508: star's own variant, whose prefix is shorter
 _STAR_PREFIX: Final = slice(345, 476)
 _LARGEST_BINARY: Final = (1 << 63) - 1
@@ -41,15 +41,13 @@ class Header(NamedTuple):
     linkname: bytes
     major: int
     minor: int
-    gnu: bool
-    """Written by GNU tar in its own format."""
 
 
 def is_header(block: bytes) -> bool:
     """Whether the checksum of `block` is right; nothing else is looked at."""
     if len(block) != BLOCK or block == ZERO_BLOCK:
         return False
-    return _stated_checksum(block) in _checksums(block)
+    return _has_right_checksum(block)
 
 
 def parse_header(block: bytes, *, archive: str, at: int) -> Header:
@@ -58,69 +56,53 @@ def parse_header(block: bytes, *, archive: str, at: int) -> Header:
     Raises:
         CorruptInput: the checksum is wrong, or a field is no number.
     """
-    if _stated_checksum(block) not in _checksums(block):
-        raise CorruptInput(
-            archive,
-            at=at,
-            code="tar.checksum",
-            problem="no tar header stands here: its checksum is wrong",
-            hint="the archive is damaged, or is no tar archive",
-        )
-    (
-        name,
-        mode,
-        uid,
-        gid,
-        size,
-        mtime,
-        _,
-        typeflag,
-        linkname,
-        magic,
-        _,
-        _,
-        major,
-        minor,
-        prefix,
-    ) = _USTAR.unpack(block)
+    _check(block, archive, at)
+    name, mode, uid, gid, size, mtime, typeflag, linkname, magic, major, minor, prefix = (
+        _USTAR.unpack(block)
+    )
+    name = name.partition(b"\0")[0]
     if magic[:6] == _POSIX[:6]:
         if block[508:] == _STAR_TRAILER:
             prefix = block[_STAR_PREFIX]
-        prefix = _text(prefix)
-        name = _text(name) if not prefix else prefix + b"/" + _text(name)
-    else:
-        name = _text(name)
-
-    def number(what: str, field: bytes) -> int:
-        value = parse_number(field)
-        if value is None or not -_LARGEST_BINARY <= value <= _LARGEST_BINARY:
-            raise CorruptInput(
-                archive,
-                at=at,
-                code="tar.number",
-                problem=f"the {what} in this header is no number",
-                hint="the archive is damaged",
-            )
-        return value
-
-    length = number("size", size)
-    if length < 0:
-        raise CorruptInput(
-            archive, at=at, code="tar.size", problem=f"a member has a size of {length} bytes"
-        )
+        prefix = prefix.partition(b"\0")[0]
+        if prefix:
+            name = prefix + b"/" + name
+    is_device = typeflag in {b"3", b"4"}  # elsewhere, old programs leave anything in these fields
+    fields = {
+        "mode": mode,
+        "user id": uid,
+        "group id": gid,
+        "size": size,
+        "time": mtime,
+        "major number": major if is_device else b"\0",
+        "minor number": minor if is_device else b"\0",
+    }
+    numbers = [_number(what, field, archive, at) for what, field in fields.items()]
+    mode_bits, uid_number, gid_number, length, seconds, major_number, minor_number = numbers
     return Header(
         name=name,
-        mode=number("mode", mode),
-        uid=number("user id", uid),
-        gid=number("group id", gid),
+        mode=mode_bits,
+        uid=uid_number,
+        gid=gid_number,
         size=length,
-        mtime=number("time", mtime),
+        mtime=seconds,
         typeflag=typeflag,
-        linkname=_text(linkname),
-        major=number("device number", major),
-        minor=number("device number", minor),
-        gnu=magic == _GNU,
+        linkname=linkname.partition(b"\0")[0],
+        major=major_number,
+        minor=minor_number,
     )
+
+
+def parse_extension(block: bytes, *, archive: str, at: int) -> tuple[bytes, int]:
+    """The typeflag of the header in `block`, and how many bytes it says to follow.
+
+    It is all that counts in a header that only tells more of the next one.
+
+    Raises:
+        CorruptInput: the checksum is wrong, or the size is no number.
+    """
+    _check(block, archive, at)
+    return block[156:157], _number("size", block[124:136], archive, at)
 
 
 def format_header(
@@ -141,25 +123,25 @@ def format_header(
     What does not fit its field is cut short here; a PAX record must carry the whole of it.  Only
     a size above 8 GiB is kept, in the binary form that GNU tar made and every reader knows.
     """
-    prefix, short = split_name(name) or (b"", name[:100])
-    block = _USTAR.pack(
-        short,
-        _octal(mode, 7),
-        _octal(_fitting(uid, MAX_ID), 7),
-        _octal(_fitting(gid, MAX_ID), 7),
-        _octal(size, 11) if size <= MAX_SIZE else b"\x80" + size.to_bytes(11, "big"),
-        _octal(_fitting(mtime, MAX_SIZE), 11),
-        b" " * 8,
-        typeflag,
-        linkname[:100],
-        _POSIX,
-        b"",
-        b"",
-        _octal(major, 7),
-        _octal(minor, 7),
-        prefix,
+    prefix, short = (b"", name) if len(name) <= 100 else split_name(name) or (b"", name[:100])
+    before = b"%b%07o\0%07o\0%07o\0%b%011o\0" % (
+        short.ljust(100, b"\0"),
+        mode,
+        min(uid, MAX_ID),
+        min(gid, MAX_ID),
+        b"%011o\0" % size if size <= MAX_SIZE else b"\x80" + size.to_bytes(11, "big"),
+        min(max(mtime, 0), MAX_SIZE),
     )
-    return b"".join((block[:148], b"%06o\0 " % sum(block), block[156:]))
+    after = b"%b%b%b%b%07o\0%07o\0%b" % (
+        typeflag,
+        linkname[:100].ljust(100, b"\0"),
+        _POSIX,
+        _NO_NAMES,
+        major,
+        minor,
+        prefix.ljust(167, b"\0"),
+    )
+    return b"%b%06o\0 %b" % (before, sum(before) + sum(after) + 8 * 0x20, after)
 
 
 def split_name(name: bytes) -> tuple[bytes, bytes] | None:
@@ -180,16 +162,28 @@ def padding(size: int) -> bytes:
     return bytes(-size % BLOCK)
 
 
-def _fitting(value: int, limit: int) -> int:
-    return min(max(value, 0), limit)
+def _check(block: bytes, archive: str, at: int) -> None:
+    if not _has_right_checksum(block):
+        raise CorruptInput(
+            archive,
+            at=at,
+            code="tar.checksum",
+            problem="no tar header stands here: its checksum is wrong",
+            hint="the archive is damaged, or is no tar archive",
+        )
 
 
-def _octal(value: int, digits: int) -> bytes:
-    return b"%0*o\0" % (digits, value)
-
-
-def _text(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
+def _number(what: str, field: bytes, archive: str, at: int) -> int:
+    value = parse_number(field)
+    if value is None or not -_LARGEST_BINARY <= value <= _LARGEST_BINARY:
+        problem = f"the {what} in this header is no number"
+    elif value < 0 and what == "size":
+        problem = f"a member has a size of {value} bytes"
+    else:
+        return value
+    raise CorruptInput(
+        archive, at=at, code="tar.number", problem=problem, hint="the archive is damaged"
+    )
 
 
 def parse_number(field: bytes) -> int | None:
@@ -202,22 +196,22 @@ def parse_number(field: bytes) -> int | None:
         value = int.from_bytes(field, "big") & ((1 << bits) - 1)
         negative = field[0] & 0x40
         return value - (1 << bits) if negative else value
-    digits = field.strip(b" \0")
-    digits = digits.partition(b"\0")[0].rstrip(b" ")
+    digits = field[:-1]  # as nearly all programs write them: zeros first, one NUL
+    if not digits.isdigit() or field[-1]:
+        digits = field.strip(b" \0")
+        digits = digits.partition(b"\0")[0].rstrip(b" ")
     if not digits:
         return 0
-    if digits.strip(b"01234567"):
-        return None
-    return int(digits, 8)
+    # Not `int` alone, which takes signs and underscores as well.
+    return None if digits.strip(b"01234567") else int(digits, 8)
 
 
-def _stated_checksum(block: bytes) -> int | None:
-    return parse_number(block[_CHECKSUM])
-
-
-def _checksums(block: bytes) -> tuple[int, int]:
-    """The sum of the bytes with the checksum as blanks; some old programs took them as signed."""
+def _has_right_checksum(block: bytes) -> bool:
+    """Whether it is the sum of the bytes, itself taken as blanks."""
+    stated = parse_number(block[_CHECKSUM])
     total = sum(block) - sum(block[_CHECKSUM]) + 8 * 0x20
+    if stated == total:
+        return True
+    # Some old programs took bytes as signed.
     outside = block[:148] + block[156:]
-    high = sum(byte & 0x80 for byte in outside) << 1 if not outside.isascii() else 0
-    return total, total - high
+    return stated == total - 2 * sum(byte & 0x80 for byte in outside)

@@ -26,6 +26,7 @@ from vmport_formats.filesystem.tar.header import (
     Header,
     is_header,
     padding,
+    parse_extension,
     parse_header,
 )
 from vmport_formats.filesystem.tar.pax import (
@@ -59,7 +60,8 @@ _KINDS: Final = {
     b"D": EntryKind.FOLDER,  # GNU tar --incremental: a list of names follows
     b"6": EntryKind.FIFO,
 }
-_WITH_DATA: Final = frozenset({b"0", b"\0", b"7", b"S", b"D", b"x", b"X", b"g", b"L", b"K", b"V"})
+_WITH_DATA: Final = frozenset({b"0", b"\0", b"7", b"S", b"D"})
+_EXTENSIONS: Final = frozenset({b"x", b"X", b"g", b"L", b"K", b"V"})
 
 _ACL_KEYWORDS: Final = {
     b"SCHILY.acl.access": ACCESS,
@@ -176,6 +178,7 @@ class _Reader:
         start: int | None = None
         records: list[tuple[bytes, bytes]] = []
         long_name = long_link = None
+        stored = 0
         while True:
             at = stream.position
             block = stream.read(BLOCK)
@@ -185,23 +188,25 @@ class _Reader:
                 return
             if len(block) < BLOCK or block == ZERO_BLOCK:
                 raise self._truncated(at, "before its end-of-archive marker")
-            header = parse_header(block, archive=self._archive, at=at)
             start = at if start is None else start
-            stored = header.size if header.typeflag in _WITH_DATA else 0
-            if header.typeflag in {b"x", b"X"}:
+            typeflag = block[156:157]
+            if typeflag in _EXTENSIONS:
+                typeflag, stored = parse_extension(block, archive=self._archive, at=at)
+            if typeflag in {b"x", b"X"}:
                 records = parse_records(self._side(stored), archive=self._archive, at=at + BLOCK)
-            elif header.typeflag == b"g":
+            elif typeflag == b"g":
                 data = self._side(stored)
                 self._global.update(parse_records(data, archive=self._archive, at=at + BLOCK))
                 start = None if not records and long_name is None and long_link is None else start
-            elif header.typeflag == b"L":
+            elif typeflag == b"L":
                 long_name = self._side(stored, _MAX_LONG_NAME).partition(b"\0")[0]
-            elif header.typeflag == b"K":
+            elif typeflag == b"K":
                 long_link = self._side(stored, _MAX_LONG_NAME).partition(b"\0")[0]
-            elif header.typeflag == b"V":  # the name of the volume
+            elif typeflag == b"V":  # the name of the volume
                 self._pass_over(stored + len(padding(stored)))
                 start = None
             else:
+                header = parse_header(block, archive=self._archive, at=at)
                 if long_name is not None:
                     header = header._replace(name=long_name)
                 if long_link is not None:
@@ -212,7 +217,7 @@ class _Reader:
     def _member(
         self, header: Header, block: bytes, records: list[tuple[bytes, bytes]], at: int
     ) -> Iterator[Member]:
-        merged = {**self._global, **dict(records)}
+        merged = {**self._global, **dict(records)} if self._global else dict(records)
         # An empty value takes back what was said before; only an attribute may really be empty.
         stated = {
             keyword: value

@@ -5,6 +5,7 @@ Never a sparse member: Docker imports one, runs it, and then cannot save it (mob
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.filesystem.model import NANOSECONDS, Entry, EntryKind
@@ -66,7 +67,7 @@ def encode_member(entry: Entry, *, link_to: bytes | None = None) -> bytes:
         minor=minor,
     )
     records = _records(entry, name, target, size, with_xattrs=link_to is None)
-    return _encode_records(entry, records) + header if records else header
+    return _encode_records(records) + header if records else header
 
 
 def _records(
@@ -98,12 +99,15 @@ def _records(
     return records
 
 
-def _encode_records(entry: Entry, records: list[tuple[bytes, bytes]]) -> bytes:
+def _encode_records(records: list[tuple[bytes, bytes]]) -> bytes:
     data = format_records(records)
-    header = format_header(
-        b"PaxHeaders/" + entry.name[:80], typeflag=b"x", mode=0o644, size=len(data)
-    )
-    return b"".join((header, data, padding(len(data))))
+    return b"".join((_extended_header(len(data)), data, padding(len(data))))
+
+
+@lru_cache(maxsize=4096)
+def _extended_header(size: int) -> bytes:
+    """The header before `size` bytes of records; its name means nothing, so all have the same."""
+    return format_header(b"././@PaxHeader", typeflag=b"x", mode=0o644, size=size)
 
 
 def _is_utf8(value: bytes) -> bool:
