@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from vmport_formats.disk.extents import Extent, ExtentKind, merge
 from vmport_formats.disk.fetch import Fetcher
-from vmport_formats.disk.layer import Found, Run, sparse
+from vmport_formats.disk.layer import Child, Found, Run, sparse
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.probe import detect, reader
 from vmport_formats.errors import UnsafeInput, UnsupportedFeature
@@ -199,6 +199,7 @@ def open_image(
 
     Raises:
         UnsafeInput: a reference was not granted, a chain is deeper than 200 or bites its own tail.
+        CorruptInput: also when a parent is not the one that its child was made from.
         UnsupportedFeature: the content of this format or variant cannot be read.
         LockedInput: an image is encrypted, and the passphrase is missing or wrong.
         InputError: something cannot be opened or is corrupt, or there is no such snapshot.
@@ -218,8 +219,11 @@ def open_image(
         )
         while True:
             _check_chain(source, len(layers), seen)
-            layers.append(_open_layer(source, declared, resolver, stack, choices))
-            parent = layers[-1].info.backing
+            layer = _open_layer(source, declared, resolver, stack, choices)
+            if layers and isinstance(layers[-1], Child):
+                layers[-1].check_parent(layer.info, source.name)
+            layers.append(layer)
+            parent = layer.parent if isinstance(layer, Child) else layer.info.backing
             if parent is None:
                 break
             target = resolver(parent, named_by=source.name)

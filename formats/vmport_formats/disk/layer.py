@@ -8,7 +8,7 @@ through to the parent, filling with zeros.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from vmport_formats.errors import VmportError
 
@@ -91,6 +91,24 @@ class Layer(Protocol):
         """Runs that cover just this range, which lies inside the disk, in order.
 
         The time it takes follows the number of runs and of tables that exist, not the length.
+        """
+        ...
+
+
+@runtime_checkable
+class Child(Protocol):
+    """A layer that knows more of its parent than the name in its metadata."""
+
+    @property
+    def parent(self) -> Reference | None:
+        """The image that it rests on, in place of `ImageInfo.backing`."""
+        ...
+
+    def check_parent(self, parent: ImageInfo, name: str) -> None:
+        """That `parent`, which is the file called `name`, is the image that it was made from.
+
+        Raises:
+            CorruptInput: it is another one, or has been changed since.
         """
         ...
 

@@ -32,7 +32,20 @@ class EsxExtent:
     dirty: bool
     parent: str | None
     """The parent that a COWD of old names in its header."""
+    layout: Layout
     details: dict[str, object]
+
+
+class Layout(NamedTuple):
+    """Where the directory, the tables and the grains are; in bytes."""
+
+    directory: int
+    directory_size: int
+    tables: int
+    """Where seSparse has all of its tables; 0 for COWD, whose directory has offsets in the file."""
+    tables_end: int
+    grains: int
+    """Where seSparse has all of its grains; 0 for COWD."""
 
 
 class _Cowd(NamedTuple):
@@ -49,12 +62,14 @@ class _Cowd(NamedTuple):
 
 
 _COWD: Final = Struct("<4sIIIIIII")
-_COWD_LENGTH: Final = 2048
+COWD_HEADER: Final = 2048
+"""Bytes of the header."""
 _COWD_ROOT: Final = 0x1
 _COWD_PARENT: Final = slice(32, 32 + 1024)
 _COWD_UNCLEAN: Final = Struct("<I")
 _COWD_UNCLEAN_AT: Final = 1648
-_COWD_TABLE: Final = 4096  # entries
+COWD_TABLE: Final = 4096
+"""Entries in a grain table."""
 _MAX_COWD_GRAIN: Final = 1 << 21
 
 
@@ -64,7 +79,7 @@ def read_cowd(source: ByteSource) -> EsxExtent:
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: with codes ``vmdk.cowd-*``.
     """
-    data = read_exactly(source, 0, _COWD_LENGTH, what="the COWD header", code="vmdk.header-outside")
+    data = read_exactly(source, 0, COWD_HEADER, what="the COWD header", code="vmdk.header-outside")
     header = _Cowd._make(_COWD.unpack_from(data))
     if header.version != 1:
         raise UnsupportedFeature(
@@ -80,7 +95,7 @@ def read_cowd(source: ByteSource) -> EsxExtent:
             code="vmdk.cowd-grain-size",
             problem=f"grain size is {header.grain_size} sectors; must be 1 to {_MAX_COWD_GRAIN}",
         )
-    needed = -(-header.num_sectors // (_COWD_TABLE * header.grain_size))
+    needed = -(-header.num_sectors // (COWD_TABLE * header.grain_size))
     if header.num_gd_entries < needed:
         raise CorruptInput(
             source.name,
@@ -106,6 +121,7 @@ def read_cowd(source: ByteSource) -> EsxExtent:
         sectors_to_bytes(Sectors(header.grain_size)),
         dirty=bool(_COWD_UNCLEAN.unpack_from(data, _COWD_UNCLEAN_AT)[0]),
         parent=parent or None,
+        layout=Layout(header.gd_offset * SECTOR, 4 * header.num_gd_entries, 0, 0, 0),
         details={"flags": header.flags, "gd-entries": header.num_gd_entries},
     )
 
@@ -145,6 +161,8 @@ _SESPARSE: Final = Struct("<8s25Q")
 _SESPARSE_VERSION: Final = 0x2_0000_0001
 _SESPARSE_GRAIN: Final = 8
 _SESPARSE_TABLE: Final = 64
+SESPARSE_TABLE: Final = _SESPARSE_TABLE * SECTOR // 8
+"""Entries in a grain table."""
 _VOLATILE: Final = Struct("<8sQQQ")
 
 
@@ -178,7 +196,7 @@ def read_sesparse(source: ByteSource) -> EsxExtent:
             code="vmdk.sesparse-capacity",
             problem=f"capacity is {header.capacity} sectors; at most 2^63-1 bytes are possible",
         )
-    entries = -(-header.capacity // (_SESPARSE_GRAIN * _SESPARSE_TABLE * SECTOR // 8))
+    entries = -(-header.capacity // (_SESPARSE_GRAIN * SESPARSE_TABLE))
     if entries * 8 > header.grain_directory_size * SECTOR:
         raise CorruptInput(
             source.name,
@@ -202,6 +220,13 @@ def read_sesparse(source: ByteSource) -> EsxExtent:
         sectors_to_bytes(Sectors(header.grain_size)),
         dirty=replay,
         parent=None,
+        layout=Layout(
+            header.grain_directory_offset * SECTOR,
+            header.grain_directory_size * SECTOR,
+            header.grain_tables_offset * SECTOR,
+            (header.grain_tables_offset + header.grain_tables_size) * SECTOR,
+            header.grains_offset * SECTOR,
+        ),
         details={"replay-journal": replay},
     )
 

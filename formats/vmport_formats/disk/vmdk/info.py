@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.disk.vmdk.descriptor import (
@@ -30,6 +30,7 @@ from vmport_formats.disk.vmdk.other_files import (
     tracking_references,
 )
 from vmport_formats.disk.vmdk.qemu_view import KEYS_WINDOW, qemu_parent
+from vmport_formats.disk.vmdk.reach import check_reach
 from vmport_formats.disk.vmdk.sparse import MAGIC, SparseExtent, read_sparse
 from vmport_formats.errors import CorruptInput
 from vmport_formats.references import Reference, ReferenceKind
@@ -78,7 +79,22 @@ def matches(source: ByteSource) -> bool:
 
 
 def read_info(source: ByteSource) -> ImageInfo:
-    """The metadata of the VMDK in `source`.
+    """The metadata of the VMDK in `source`, as `read_vmdk`."""
+    return read_vmdk(source).info
+
+
+class Vmdk(NamedTuple):
+    """What one file says."""
+
+    info: ImageInfo
+    descriptor: Descriptor | None
+    """None where it has none."""
+    extent: SparseExtent | EsxExtent | None
+    """The data that it holds itself; None where it only names the files that do."""
+
+
+def read_vmdk(source: ByteSource) -> Vmdk:
+    """All that the VMDK in `source` says; no other file is opened.
 
     A descriptor's disk is as large as its extents together: what their own headers say is not
     known, for they are not opened.  For the same reason it has no `cluster_size`.
@@ -88,13 +104,16 @@ def read_info(source: ByteSource) -> ImageInfo:
     """
     head = source.read_at(0, _HEAD)
     if head.startswith(MAGIC):
-        return _sparse_info(source, read_sparse(source))
+        extent = read_sparse(source)
+        if not extent.is_vessel:
+            check_reach(source, extent.header)
+        return _sparse_vmdk(source, extent)
     if head.startswith(COWD_MAGIC):
-        return _esx_info(source, read_cowd(source))
+        return _esx_vmdk(source, read_cowd(source))
     if head.startswith(SESPARSE_MAGIC):
-        return _esx_info(source, read_sesparse(source))
+        return _esx_vmdk(source, read_sesparse(source))
     if looks_like_descriptor(head):
-        return _text_info(source)
+        return _text_vmdk(source)
     raise CorruptInput(
         source.name,
         at=0,
@@ -103,7 +122,7 @@ def read_info(source: ByteSource) -> ImageInfo:
     )
 
 
-def _text_info(source: ByteSource) -> ImageInfo:
+def _text_vmdk(source: ByteSource) -> Vmdk:
     data = source.read_at(0, MAX_DESCRIPTOR + 1)
     length = len(data.partition(b"\0")[0])
     if length > MAX_DESCRIPTOR:
@@ -119,7 +138,8 @@ def _text_info(source: ByteSource) -> ImageInfo:
         concerns.append(
             Concern("vmdk.descriptor-tail", "the descriptor is followed by something else")
         )
-    return _described(source, descriptor, qemu_parent(data), concerns)
+    info = _described(source, descriptor, qemu_parent(data), concerns)
+    return Vmdk(info, descriptor, None)
 
 
 def _described(
@@ -171,12 +191,13 @@ def _described(
     )
 
 
-def _sparse_info(source: ByteSource, extent: SparseExtent) -> ImageInfo:
+def _sparse_vmdk(source: ByteSource, extent: SparseExtent) -> Vmdk:
     data = source.read_at(extent.descriptor_offset, extent.descriptor_length)
     descriptor = parse_descriptor(data, path=source.name, where=_EMBEDDED)
     qemu_finds = qemu_parent(source.read_at(_QEMU_DESCRIPTOR, KEYS_WINDOW))
     if extent.is_vessel:
-        return _described(source, descriptor, qemu_finds, list(extent.concerns), where=_EMBEDDED)
+        info = _described(source, descriptor, qemu_finds, list(extent.concerns), where=_EMBEDDED)
+        return Vmdk(info, descriptor, None)
     references: tuple[Reference, ...] = ()
     concerns = list(extent.concerns)
     details = _descriptor_details(descriptor) if descriptor.raw else {}
@@ -218,7 +239,7 @@ def _sparse_info(source: ByteSource, extent: SparseExtent) -> ImageInfo:
         "virtual-size": capacity,
         "cluster-size": grain,
     }
-    return ImageInfo(
+    info = ImageInfo(
         DiskFormat.VMDK,
         variant=variant,
         virtual_size=capacity,
@@ -230,9 +251,10 @@ def _sparse_info(source: ByteSource, extent: SparseExtent) -> ImageInfo:
         concerns=tuple(concerns),
         details=details | extent.details() | {"extents": [own]},
     )
+    return Vmdk(info, descriptor if descriptor.raw else None, extent)
 
 
-def _esx_info(source: ByteSource, extent: EsxExtent) -> ImageInfo:
+def _esx_vmdk(source: ByteSource, extent: EsxExtent) -> Vmdk:
     """A sparse extent of ESX, which is but a part of a disk: its descriptor is another file."""
     references: tuple[Reference, ...] = ()
     if extent.parent is not None:
@@ -240,7 +262,7 @@ def _esx_info(source: ByteSource, extent: EsxExtent) -> ImageInfo:
     concerns = [_lone(extent.variant)]
     if extent.dirty and extent.variant == "seSparse":
         concerns.append(Concern("vmdk.dirty-journal", "its journal was not replayed"))
-    return ImageInfo(
+    info = ImageInfo(
         DiskFormat.VMDK,
         variant=f"{extent.variant} extent",
         virtual_size=extent.virtual_size,
@@ -251,6 +273,7 @@ def _esx_info(source: ByteSource, extent: EsxExtent) -> ImageInfo:
         concerns=tuple(concerns),
         details=extent.details,
     )
+    return Vmdk(info, None, extent)
 
 
 def _lone(kind: str) -> Concern:

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 def extent_references(extents: tuple[Extent, ...], descriptor: Descriptor) -> tuple[Reference, ...]:
     """The files of the extents, each once, in order."""
-    encoding = codec(descriptor)
     return tuple(
         dict.fromkeys(
-            Reference(
-                ReferenceKind.EXTENT, decode(extent.name, encoding)[0], extent.type.file_format
-            )
-            for extent in extents
-            if extent.name is not None
+            extent_reference(extent, descriptor) for extent in extents if extent.name is not None
         )
     )
+
+
+def extent_reference(extent: Extent, descriptor: Descriptor) -> Reference:
+    """The file of an extent that has one."""
+    name = decode(extent.name or "", codec(descriptor))[0]
+    return Reference(ReferenceKind.EXTENT, name, extent.type.file_format)
 
 
 def extents_of_qemu(descriptor: Descriptor) -> tuple[tuple[Reference, ...], list[Concern]]:

@@ -5,15 +5,15 @@ qemu reads what lies behind the end of the file as zeros, so a cut disk would lo
 
 from __future__ import annotations
 
-import sys
-from array import array
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
+from vmport_formats.disk.vmdk.words import Words, stretch
 from vmport_formats.errors import TruncatedInput
 from vmport_formats.units import SECTOR
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator
 
     from vmport_formats.disk.vmdk.sparse import SparseHeader
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 _GRAIN_MARKER: Final = Struct("<QI")
 _MARKERS: Final = 1 << 17  # in the header's flags: there are such
 
-# What is looked at, so that a hostile file costs little: grain tables (those of 1 TiB, in grains of
-# 64 KiB and tables of 512), entries of the directory, which may be empty, and tables that lead to
-# the last grains in the file, of which a sound disk has few.
-_MAX_TABLES: Final = 1 << 15
+# What is looked at, so that a hostile file costs little; holes of the file are free.  Entries of
+# grain tables (those of 1 TiB in grains of 64 KiB), tables, entries of the directory, and parts of
+# tables that lead to the last grains in the file, of which a sound disk has few.
+_MAX_ENTRIES: Final = 1 << 24
+_MAX_SPANS: Final = 1 << 15
 _MAX_DIRECTORY: Final = 1 << 20
-_MAX_LAST_TABLES: Final = 1 << 8
-_SCAN: Final = 1 << 14  # entries of the directory at a time
+_MAX_LAST_PARTS: Final = 1 << 5
 
 
 def check_reach(source: ByteSource, header: SparseHeader) -> None:
@@ -38,53 +38,71 @@ def check_reach(source: ByteSource, header: SparseHeader) -> None:
     Raises:
         TruncatedInput: codes ``vmdk.table-outside`` and ``vmdk.grain-outside``.
     """
+    words = Words(source, width=4, byteorder="little")
     length = header.num_gtes_per_gt
-    last_tables = 0
-    for number, sector in _tables(source, header):
-        table = _entries(source.read_at(sector * SECTOR, 4 * length))
-        if len(table) < length:
-            raise _outside(source, header.gd_offset * SECTOR + 4 * number, "table", sector)
-        if _may_end(max(table), header, source.size):
+    looked_at = last_parts = 0
+    for number, sector, count in _spans(words, header):
+        _check_tables(source, header, number, sector, count)
+        entry = number * length
+        at = sector * SECTOR
+        for size, part in words.parts(at, count * length):
+            if part is not None and not _may_end(max(part), header, source.size):
+                last_parts += 1
+                _check_grains(source, header, part, at, entry)
+            looked_at += size if part is not None else 0
+            if looked_at > _MAX_ENTRIES or last_parts > _MAX_LAST_PARTS:
+                return
+            entry += size
+            at += 4 * size
+
+
+def _check_tables(
+    source: ByteSource, header: SparseHeader, number: int, sector: int, count: int
+) -> None:
+    """That the file holds `count` tables that follow each other from `sector` on."""
+    size = 4 * header.num_gtes_per_gt
+    if sector * SECTOR + count * size > source.size:
+        fitting = max(0, source.size - sector * SECTOR) // size
+        place = header.gd_offset * SECTOR + 4 * (number + fitting)
+        raise _outside(source, place, "table", sector + fitting * size // SECTOR)
+
+
+def _check_grains(
+    source: ByteSource, header: SparseHeader, part: array[int], at: int, entry: int
+) -> None:
+    """That the file holds the grains of a part of a table; its first number is for `entry`."""
+    for index, grain in enumerate(part):
+        if grain <= 1 or _may_end(grain, header, source.size):  # 0: not there, 1: zeros
             continue
-        last_tables += 1
-        if last_tables > _MAX_LAST_TABLES:
-            return
-        for entry, grain in enumerate(table):
-            if grain <= 1 or _may_end(grain, header, source.size):  # 0: not there, 1: zeros
+        if _end(source, header, grain, (entry + index) * header.grain_size) > source.size:
+            raise _outside(source, at + 4 * index, "grain", grain)
+
+
+def _spans(words: Words, header: SparseHeader) -> Iterator[tuple[int, int, int]]:
+    """Grain tables that follow each other in directory and file: number, sector, how many."""
+    count = -(-header.capacity // (header.grain_size * header.num_gtes_per_gt))
+    size = 4 * header.num_gtes_per_gt
+    step = 0 if size % SECTOR else size // SECTOR
+    number = spans = 0
+    for length, part in words.parts(header.gd_offset * SECTOR, min(count, _MAX_DIRECTORY)):
+        index = 0
+        while part is not None and index < length:
+            sector = part[index]
+            if not sector:
+                index += stretch(part, index, 0)
                 continue
-            place = (number * length + entry) * header.grain_size
-            if _end(source, header, grain, place) > source.size:
-                raise _outside(source, sector * SECTOR + 4 * entry, "grain", grain)
+            following = stretch(part, index, step) if step else 1
+            yield number + index, sector, following
+            spans += 1
+            if spans == _MAX_SPANS:
+                return
+            index += following
+        number += length
 
 
 def _may_end(grain: int, header: SparseHeader, size: int) -> bool:
     """Whether a grain at sector `grain` is in the file, however long it is."""
     return (grain + header.grain_size + 1) * SECTOR <= size
-
-
-def _tables(source: ByteSource, header: SparseHeader) -> Iterator[tuple[int, int]]:
-    """Number and first sector of the grain tables that there are, each sector once."""
-    count = -(-header.capacity // (header.grain_size * header.num_gtes_per_gt))
-    count = min(count, _MAX_DIRECTORY)
-    seen: set[int] = set()
-    for first in range(0, count, _SCAN):
-        at = header.gd_offset * SECTOR + 4 * first
-        directory = _entries(source.read_at(at, 4 * min(_SCAN, count - first)))
-        if not any(directory):
-            continue
-        for number, sector in enumerate(directory, first):
-            if sector and sector not in seen:
-                if len(seen) == _MAX_TABLES:
-                    return
-                seen.add(sector)
-                yield number, sector
-
-
-def _entries(data: bytes) -> array[int]:
-    entries = array("I", data[: len(data) // 4 * 4])
-    if sys.byteorder == "big":
-        entries.byteswap()
-    return entries
 
 
 def _end(source: ByteSource, header: SparseHeader, grain: int, place: int) -> int:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.model import Concern
 from vmport_formats.disk.vmdk.descriptor import MAX_DESCRIPTOR
-from vmport_formats.disk.vmdk.reach import check_reach
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MAX_SIZE, SECTOR
@@ -140,7 +139,6 @@ def read_sparse(source: ByteSource) -> SparseExtent:
     if not extent.is_vessel:
         _check_geometry(source, header, at)
         _check_directories(source, header, at)
-        check_reach(source, header)
     return extent
 
 

@@ -1,0 +1,308 @@
+"""Where the grains of a sparse extent are: the way through its grain directory and grain tables."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from struct import Struct
+from threading import Lock
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from vmport_formats.disk.codecs import inflate
+from vmport_formats.disk.layer import Found, Run, Unit, cut
+from vmport_formats.disk.occupancy import Occupancy
+from vmport_formats.disk.vmdk.words import Words, stretch
+from vmport_formats.errors import CorruptInput, TruncatedInput
+from vmport_formats.units import SECTOR
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Iterator, Sequence
+
+    from vmport_formats.disk.vmdk.pointers import Pointers
+    from vmport_formats.source import ByteSource
+
+_MARKER: Final = Struct("<QI")
+"""Before a compressed grain: its first sector in the extent, and how many bytes follow."""
+_AHEAD: Final = 8
+"""Entries that are looked at for the next compressed grain in the file."""
+
+
+class Taken(NamedTuple):
+    """A part of the file that has its own use, so that no table or grain can be there."""
+
+    start: int
+    end: int
+    what: str
+
+
+class Shape(NamedTuple):
+    """The measures of an extent, in bytes."""
+
+    size: int
+    """Of what it holds of the disk."""
+    grain: int
+    directory: int
+    """Where the grain directory is."""
+    begin: int = 0
+    """Where on the disk the extent begins."""
+
+
+class Grains:
+    """The content of one sparse extent; each pointer is checked before it is believed."""
+
+    def __init__(
+        self,
+        source: ByteSource,
+        shape: Shape,
+        pointers: Pointers,
+        taken: Sequence[Taken],
+        *,
+        marked: bool = False,
+    ) -> None:
+        """`marked`: compressed grains have a marker each."""
+        self._source = source
+        self._size, self._grain, self._directory, self._begin = shape
+        self._pointers = pointers
+        self._taken = tuple(item for item in taken if item.start < item.end)
+        self._marked = marked
+        self._words = Words(source, width=pointers.width, byteorder="little")
+        # In use by a grain; by a slot of its size each, whatever the alignment is of all of them.
+        self._used = Occupancy(0, shape.grain)
+        self._checked: set[int] = set()
+        self._lock = Lock()
+
+    def runs(self, offset: int, end: int) -> Iterator[Run]:
+        """The runs from `offset` to `end`, both counted from the extent's begin.
+
+        Raises:
+            CorruptInput: an entry breaks a rule, or points where no table or grain can be.
+            TruncatedInput: it points behind the end of the file.
+        """
+        first = offset // self._grain
+        runs = self._runs(first, -(-end // self._grain))
+        return cut(runs, first * self._grain, offset, end)
+
+    def _runs(self, first: int, last: int) -> Iterator[Run]:
+        """The runs of whole grains."""
+        entries, width = self._pointers.table_entries, self._pointers.width
+        number = first // entries
+        at = self._directory + width * number
+        for length, words in self._words.parts(at, -(-last // entries) - number):
+            index = 0
+            while index < length:
+                table, count = None, length - index
+                if words is not None:
+                    table, count = self._tables(words, index, at + width * index)
+                begin = (number + index) * entries
+                start = max(first, begin)
+                stop = min(last, begin + count * entries)
+                if table is None:
+                    yield Run((stop - start) * self._grain, Found.ABSENT)
+                else:
+                    tables = Taken(table, table + count * entries * width, "its own grain table")
+                    at_entry = table + width * (start - begin)
+                    yield from self._table_runs(start, stop - start, at_entry, tables)
+                index += count
+            number += length
+            at += width * length
+
+    def _tables(self, words: array[int], index: int, place: int) -> tuple[int | None, int]:
+        """Where the table of a directory entry is, and how many from there on follow each other."""
+        try:
+            at = self._pointers.table(words[index])
+        except ValueError as error:
+            raise self._corrupt(place, "directory", str(error)) from error
+        if at is None:
+            return None, stretch(words, index, 0)
+        size = self._pointers.table_entries * self._pointers.width
+        step = self._pointers.table_step
+        count = stretch(words, index, step) if step else 1
+        if _room(self._taken, at, size) < 1:
+            raise self._corrupt(place, "directory", self._inside(at, at + size, self._taken))
+        if at + size > self._source.size:
+            raise self._outside(place, "table", at)
+        count = min(count, _room(self._taken, at, size), (self._source.size - at) // size)
+        try:
+            self._pointers.table(words[index + count - 1])
+        except ValueError:
+            count = 1  # it will be told when it is its turn
+        return at, count
+
+    def _table_runs(self, number: int, count: int, at: int, tables: Taken) -> Iterator[Run]:
+        """The runs of `count` grains from `number` on, whose entries lie from offset `at` on."""
+        taken = (*self._taken, tables)
+        for length, words in self._words.parts(at, count):
+            if words is None:
+                yield Run(length * self._grain, Found.ABSENT)
+            else:
+                if not self._pointers.packed:  # what is compressed says itself whose it is
+                    self._check_tables(tables.start, at, at + length * self._pointers.width)
+                yield from self._entry_runs(words, number, at, taken)
+            number += length
+            at += length * self._pointers.width
+
+    def _entry_runs(
+        self, words: array[int], number: int, at: int, taken: Sequence[Taken]
+    ) -> Iterator[Run]:
+        index = 0
+        while index < len(words):
+            place = at + index * self._pointers.width
+            try:
+                found, host = self._pointers.grain(words[index])
+            except ValueError as error:
+                raise self._corrupt(place, "table", str(error)) from error
+            if found is Found.STORED:
+                count = stretch(words, index, self._pointers.grain_step)
+                count = self._stored(host, count, number + index, place, taken)
+                yield Run(count * self._grain, found, self._source, host)
+            elif found is Found.PACKED:
+                count = 1
+                ahead = words[index + 1 : index + 1 + _AHEAD]
+                following = next((word * SECTOR for word in ahead if word > 1), 0)
+                yield self._packed(host, following, number + index, place, taken)
+            else:
+                count = stretch(words, index, 0)
+                yield Run(count * self._grain, found)
+            index += count
+
+    def _check_tables(self, start: int, at: int, end: int) -> None:
+        """That what the tables between two offsets place is in use by nothing else.
+
+        `start` is where one of them begins.
+        """
+        size = self._pointers.table_entries * self._pointers.width
+        for table in range(at - (at - start) % size, end, size):
+            with self._lock:
+                if table not in self._checked:
+                    self._check_table(table)
+                    self._checked.add(table)
+
+    def _check_table(self, at: int) -> None:
+        ranges = []
+        places = []
+        for length, words in self._words.parts(at, self._pointers.table_entries):
+            index = 0
+            while words is not None and index < length:
+                count = 1
+                with suppress(ValueError):  # this is told when it is read
+                    found, host = self._pointers.grain(words[index])
+                    stored = found is Found.STORED
+                    count = stretch(words, index, self._pointers.grain_step if stored else 0)
+                    if stored:
+                        slot = host - host % self._grain
+                        ranges.append((slot, slot + count * self._grain))
+                        places.append(at + index * self._pointers.width)
+                index += count
+            at += length * self._pointers.width
+        if clash := self._used.take(ranges):
+            index = (clash.at - ranges[clash.number][0]) // self._grain
+            place = places[clash.number] + index * self._pointers.width
+            raise self._corrupt(place, "table", "points to what another one points to as well")
+
+    def _stored(self, at: int, count: int, number: int, place: int, taken: Sequence[Taken]) -> int:
+        """How many of `count` grains from offset `at` on can be there: at least one, or an error.
+
+        `number` is the first one's on the disk.  The last of the disk need not be whole.
+        """
+        if _room(taken, at, self._grain) < 1:
+            raise self._corrupt(place, "table", self._inside(at, at + self._grain, taken))
+        count = min(count, _room(taken, at, self._grain))
+        needed = min(count * self._grain, self._size - number * self._grain)
+        if at + needed > self._source.size:
+            count = (self._source.size - at) // self._grain
+            if count < 1:
+                raise self._outside(place, "grain", at)
+        return count
+
+    def _packed(
+        self, at: int, following: int, number: int, place: int, taken: Sequence[Taken]
+    ) -> Run:
+        """A compressed grain at offset `at`, behind which the next one is at `following`, if so."""
+        if _room(taken, at, 1) < 1:
+            raise self._corrupt(place, "table", self._inside(at, at + 1, taken))
+        if at >= self._source.size:
+            raise self._outside(place, "grain", at)
+        # Deflate makes nothing twice as long; what comes next in the file is a bound as well.
+        bounds = [at + _MARKER.size + 2 * self._grain, following, *(item.start for item in taken)]
+        start = number * self._grain
+        unit = Unit(
+            self._begin + start,
+            min(self._grain, self._size - start),
+            self._source,
+            at,
+            min(bound for bound in bounds if bound > at) - at,
+            _Unpacking(start // SECTOR, self._grain, self._marked),
+            "vmdk.compressed-grain",
+        )
+        return Run(self._grain, Found.PACKED, unit=unit)
+
+    def _inside(self, start: int, end: int, taken: Sequence[Taken]) -> str:
+        what = next(item.what for item in taken if item.start < end and start < item.end)
+        return f"points to {start:#x}, into {what}"
+
+    def _outside(self, place: int, what: str, at: int) -> TruncatedInput:
+        return TruncatedInput(
+            self._source.name,
+            at=place,
+            code=f"vmdk.{what}-outside",
+            problem=f"a {'grain table' if what == 'table' else 'grain'} lies at {at:#x}, "
+            f"but the file ends at {self._source.size:#x}",
+            hint="the file is cut short; copy it again",
+        )
+
+    def _corrupt(self, place: int, what: str, problem: str) -> CorruptInput:
+        return CorruptInput(
+            self._source.name,
+            at=place,
+            code=f"vmdk.grain-{what}-entry",
+            problem=f"this entry of a grain {what} {problem}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpacking:
+    """How one compressed grain is unpacked."""
+
+    sector: int
+    """Of the extent, where the grain begins."""
+    grain: int
+    marked: bool
+
+    def __call__(self, packed: bytes, size: int) -> bytes | bytearray:
+        """`size` bytes; raises ValueError when it is not this grain, or not as long.
+
+        The last grain of a disk is packed whole, or no longer than the disk.
+        """
+        if self.marked:
+            packed = self._marked(packed)
+        if size < self.grain:
+            try:
+                return inflate(packed, self.grain)[:size]
+            except ValueError:
+                pass
+        return inflate(packed, size)
+
+    def _marked(self, data: bytes) -> bytes:
+        if len(data) < _MARKER.size:
+            raise ValueError("its marker is cut off")
+        sector, length = _MARKER.unpack_from(data)
+        room = len(data) - _MARKER.size
+        if sector != self.sector:
+            raise ValueError(
+                f"its marker says that it belongs to sector {sector}, not {self.sector}"
+            )
+        if not 0 < length <= room:
+            raise ValueError(
+                f"its marker says that it has {length} bytes; there is room for {room}"
+            )
+        return data[_MARKER.size : _MARKER.size + length]
+
+
+def _room(taken: Sequence[Taken], at: int, size: int) -> int:
+    """How many things of `size` bytes fit from `at` on before what is taken: 0 in the midst of it.
+
+    A large number when nothing is ahead.
+    """
+    ends = [item.start for item in taken if item.end > at]
+    return max(0, min(ends) - at) // size if ends else 1 << 62

@@ -1,0 +1,133 @@
+"""The tables of an image as numbers of the machine: read by the page, with holes passed over.
+
+For every format whose map is made of arrays of 32 or 64 bits.  A map of a disk that is mostly empty
+costs little: where the file has holes its tables are zeros, and numbers that go on alike are found
+together.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections import OrderedDict
+from threading import Lock
+from typing import TYPE_CHECKING, Final, Literal
+
+from vmport_formats.errors import TruncatedInput
+from vmport_formats.units import KIB, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vmport_formats.source import ByteSource
+
+_PAGE: Final = 16 * KIB
+_CACHE: Final = 2 * MIB
+"""Bytes of pages that are kept."""
+
+
+class Words:
+    """A file as numbers of one width; the pages that were used last are kept.
+
+    Reading is safe from several threads at once.
+    """
+
+    def __init__(
+        self, source: ByteSource, *, width: Literal[4, 8], byteorder: Literal["little", "big"]
+    ) -> None:
+        """`width` is in bytes; numbers lie at multiples of it in the file."""
+        self._source = source
+        self._typecode = "I" if width == 4 else "Q"
+        self._swap = byteorder != sys.byteorder
+        self._pages: OrderedDict[int, array[int]] = OrderedDict()
+        self._lock = Lock()
+        self.width = width
+
+    def parts(self, at: int, count: int) -> Iterator[tuple[int, array[int] | None]]:
+        """`count` numbers from offset `at` on, in parts: how many, and which.
+
+        None stands for as many zeros, which a hole of the file is.
+
+        Raises:
+            TruncatedInput: the file ends before them.
+            UnreadableInput: the system cannot read it.
+        """
+        end = at + count * self.width
+        if end > self._source.size:
+            raise TruncatedInput(
+                self._source.name,
+                at=at,
+                code="source.truncated",
+                problem=f"a table of {count * self.width} bytes lies here, "
+                f"but the file ends at {self._source.size:#x}",
+                hint="the file is cut short; copy it again",
+            )
+        for start, stop in self._data(at, end):
+            if start > at:
+                yield (start - at) // self.width, None
+            at = start
+            while at < stop:
+                part = self._part(at, stop)
+                yield len(part), part
+                at += len(part) * self.width
+        if at < end:
+            yield (end - at) // self.width, None
+
+    def _data(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """What of a range is no hole, widened to whole numbers.
+
+        A range that fits a page is not worth the question.
+        """
+        if end - start <= _PAGE:
+            yield start, end
+            return
+        done = start
+        for first, last in self._source.data_ranges(start, end - start):
+            first = max(done, start + (first - start) // self.width * self.width)
+            done = min(end, start - (start - last) // self.width * self.width)
+            if first < done:
+                yield first, done
+
+    def _part(self, at: int, end: int) -> array[int]:
+        """The numbers from `at` to `end`, or to the end of the page that they begin on."""
+        number, inside = divmod(at, _PAGE)
+        page = self._page(number)
+        first = inside // self.width
+        return page[first : first + (end - at) // self.width]
+
+    def _page(self, number: int) -> array[int]:
+        with self._lock:
+            if (known := self._pages.get(number)) is not None:
+                self._pages.move_to_end(number)
+                return known
+        data = self._source.read_at(number * _PAGE, _PAGE)
+        page = array(self._typecode, data[: len(data) // self.width * self.width])
+        if self._swap:
+            page.byteswap()
+        with self._lock:
+            self._pages[number] = page
+            if len(self._pages) > _CACHE // _PAGE:
+                self._pages.popitem(last=False)
+        return page
+
+
+def stretch(words: array[int], index: int, step: int) -> int:
+    """How many numbers from `index` on go up by `step`, itself included.
+
+    As long as they do, twice as many are compared each time.
+    """
+    first, end = words[index], len(words)
+    if step:  # as far as the width of the numbers goes
+        end = min(end, index + ((1 << 8 * words.itemsize) - 1 - first) // step + 1)
+    count, ahead = 1, 1
+    while index + count < end and words[index + count] == (start := first + count * step):
+        ahead = min(ahead, end - index - count)
+        numbers = range(start, start + ahead * step, step) if step else (start,) * ahead
+        here = index + count
+        if ahead > 1 and words[here : here + ahead] != array(words.typecode, numbers):
+            count += 1
+            ahead //= 2
+        else:
+            count += ahead
+            ahead *= 2
+    return count
