@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import time
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -200,3 +204,34 @@ def test_a_cut_file_is_noticed() -> None:
     for size in range(4096, len(data), 4096):
         with pytest.raises(TruncatedInput), open_image(MemorySource(data[:size])) as disk:
             disk.read(0, disk.virtual_size)
+
+
+@pytest.mark.parametrize("bits", [9, 12, 14, 16])
+def test_random_damage_ends_in_a_verdict(bits: int) -> None:
+    """A content or a `VmportError`, soon; the same mutations on each run."""
+    chance = random.Random(bits)
+    kinds = (Kind.DATA, Kind.ABSENT, Kind.PACKED, Kind.ZERO, Kind.ZERO_ALLOCATED)
+    image = compose(
+        [Cluster(chance.choice(kinds)) for _ in range(80 if bits < 14 else 8)],
+        cluster_bits=bits,
+        extended=bits >= 14,
+        zstd=bits == 12,
+        seed=bits,
+    )
+    whole = image.file.read_at(0, image.file.size)
+    places = [at for at in range(0, len(whole), 8) if any(whole[at : at + 8])]
+    entries = list(image.places.values())
+    for _ in range(120):
+        data = bytearray(whole)
+        for _ in range(chance.choice((1, 1, 3))):
+            at = chance.choice(chance.choice((range(112), entries, places)))
+            width = chance.choice((1, 2, 4, 8))
+            value = chance.choice((0, (1 << 64) - 1, 1 << 63, chance.getrandbits(64)))
+            data[at : at + width] = (value & ((1 << 8 * width) - 1)).to_bytes(width, "big")
+        begin = time.process_time()
+        with suppress(VmportError), open_image(MemorySource(bytes(data))) as disk:
+            for extent in islice(disk.extents(), 1000):
+                assert extent.length > 0
+            for start in range(0, min(disk.virtual_size, len(image.truth)), 10_000):
+                disk.read(start, 10_000)
+        assert time.process_time() - begin < 0.5
