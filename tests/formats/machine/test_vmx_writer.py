@@ -155,8 +155,8 @@ def test_a_hardware_version_that_lacks_something_is_refused() -> None:
     ("body", "code"),
     [
         ("<os><type arch='aarch64'>hvm</type></os>", "vmx.architecture"),
-        ("<vcpu>1000</vcpu>", "vmx.too-large"),
-        ("<memory unit='TiB'>30</memory>", "vmx.too-large"),
+        ("<vcpu>1000</vcpu>", "vmware.too-large"),
+        ("<memory unit='TiB'>30</memory>", "vmware.too-large"),
     ],
 )
 def test_what_vmware_cannot_run_is_refused(body: str, code: str) -> None:

@@ -172,7 +172,7 @@ def choose_hardware(machine: Machine, asked: int | None) -> Chosen:
     if lowest > NEWEST_HARDWARE:
         raise UnsupportedFeature(
             None,
-            code="vmx.too-large",
+            code="vmware.too-large",
             problem=f"no VMware version runs a machine with {what}",
         )
     if asked is not None:
@@ -180,7 +180,7 @@ def choose_hardware(machine: Machine, asked: int | None) -> Chosen:
             listed = ", ".join(f"{why} ({number})" for number, why in needs if number > asked)
             raise UsageError(
                 None,
-                code="vmx.hardware-version",
+                code="vmware.hardware-version",
                 problem=f"virtual hardware {asked} cannot have: {listed}",
                 hint=f"ask for version {lowest} or higher, or for none",
             )
