@@ -221,9 +221,11 @@ def _start_tags(data: bytes, name: str) -> tuple[list[_Place], str]:
         depth -= 1
 
     def doctype(*_: object) -> None:
+        start = data.rfind(b"<!DOCTYPE", 0, parser.CurrentByteIndex + 1)
+        before = data[: max(start, 0)].removeprefix(BOM_UTF8).decode("utf-8", "replace")
         raise UnsafeInput(
             name,
-            at=str(here()),
+            at=str(Position(1, 1).after(before) if start >= 0 else here()),
             code="xml.doctype",
             problem="declares a document type (<!DOCTYPE>), which could pull in other files",
             hint="remove the declaration; no descriptor format needs one",

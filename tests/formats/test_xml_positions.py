@@ -56,6 +56,12 @@ def test_places_in_any_encoding(encoding: str) -> None:
     assert document.position(elements[0], "absent") == document.position(elements[0])
 
 
+def test_a_document_type_is_shown_where_it_begins() -> None:
+    with pytest.raises(UnsafeInput) as caught:
+        parse_xml(b"<!-- \n -->  <!DOCTYPE a [ <!ENTITY b 'c'>\n]><a/>", name="x.xml")
+    assert caught.value.at == "2:7"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_byte_order_mark_takes_no_place(encoding: str) -> None:
     document = parse_xml("<a b='1'><c/></a>".encode(encoding), name="x.xml")
