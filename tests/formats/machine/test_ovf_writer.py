@@ -93,7 +93,8 @@ def ledger_lines(ledger: Ledger) -> str:
         target = " ".join(
             filter(None, (", ".join(entry.places), entry.after and f"= {entry.after}"))
         )
-        reason = f" ({entry.why})" if entry.why else ""
+        # What has no place in the model is the reader's to explain.
+        reason = f" ({entry.why})" if entry.why and (entry.model or entry.source is None) else ""
         impact = "" if entry.impact is Impact.NONE else f" [{entry.impact}]"
         line = f"{entry.verdict}{impact}: {source} -> {target or 'nothing'}{reason}"
         lines.append(line.replace("\n", "\\n"))
