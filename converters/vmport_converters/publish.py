@@ -26,9 +26,10 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vmport_converters._posix import (
     flush,
@@ -44,6 +45,11 @@ from vmport_formats.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+_PATIENCE: Final = 200
+_PAUSE: Final = 0.02
+"""Seconds, each of those times, that another run may take to move its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,15 +353,25 @@ def _identity(path: Path) -> list[int] | None:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs from moving files in `folder`, where its file system knows such locks."""
+    """Keep other runs from moving files in `folder`, where its file system knows such locks.
+
+    Ours are held for an instant; somebody else's must not hold us up for ever.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
         yield
         return
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for _ in range(_PATIENCE):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_PAUSE)
+            except OSError:  # there are no such locks here
+                break
+            else:
+                break
         yield
     finally:
         os.close(descriptor)

@@ -164,9 +164,7 @@ class ProgressReader:
 _FULL: Final = re.compile(
     "No space left on device|Disk quota exceeded|File too large|Read-only file system"
 )
-_LOCKED: Final = re.compile(
-    r"Failed to get (shared|exclusive)? ?\"[\w ]+\" lock|Failed to get .*lock"
-)
+_LOCKED: Final = re.compile("Failed to get .*lock")
 
 
 def explain_opening(chain: Chain, stderr: str) -> VmportError:
