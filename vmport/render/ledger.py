@@ -6,6 +6,7 @@ import shlex
 import sys
 import textwrap
 from collections import defaultdict
+from itertools import takewhile
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -240,7 +241,9 @@ def _item_lines(item: _Item, members: Sequence[Entry], width: int) -> Iterator[_
         label += f"{places} = " if places and places != item.after else ""
         label += _value(item.after)
     elif places:
-        label += f": {_value(leaves[0].value)}  [{places}]" if leaves[0].value else f"  [{places}]"
+        shown = [_value(leaf.value) for leaf in leaves if leaf.value]
+        label += f": {', '.join(shown)}" if 0 < len(shown) <= _MOST_PARTS else ""
+        label += f"  [{places}]"
     yield from _wrapped(f"{position:<8}{label}", width, first=2, rest=10)
 
 
@@ -298,7 +301,8 @@ def _device(path: str) -> str:
 def _label(paths: Sequence[str]) -> str:
     """Several paths in a few words: what they lie in, then what differs."""
     steps = [path.split("/") for path in paths]
-    common = [level[0] for level in zip(*steps, strict=False) if len(set(level)) == 1]
+    levels = zip(*steps, strict=False)
+    common = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)]
     if len(paths) > 1 and len(common) == min(map(len, steps)):
         common.pop()
     inside = ["/".join(each[len(common) :]) for each in steps]
@@ -307,7 +311,7 @@ def _label(paths: Sequence[str]) -> str:
     if inside == [""]:
         return where
     if len(inside) > _MOST_PARTS:
-        return f"{where} ({len(inside)} values)"
+        return f"{where} ({len(inside)} values)" if where else f"{', '.join(inside[:5])}, …"
     return "/".join(part for part in (where, " ".join(inside)) if part)
 
 

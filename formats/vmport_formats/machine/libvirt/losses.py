@@ -36,38 +36,38 @@ def _parts(device: str, loss: Loss, *names: str) -> dict[str, Loss]:
 
 
 _ADDRESS: Final = Loss(
-    "says where on QEMU's buses the device sits; the new hypervisor has buses of its own",
+    "it says where on QEMU's buses the device sits; the new hypervisor has buses of its own",
     "the guest may find its devices at other places; names such as enp1s0 can change",
     "",
     Impact.NONE,
 )
-_RUNTIME: Final = _host("libvirt's note about the running machine")
-_NOTES: Final = _host("a note of the tool that made the machine")
+_RUNTIME: Final = _host("it is libvirt's note about the running machine")
+_NOTES: Final = _host("it is a note of the tool that made the machine")
 _TUNING: Final = Loss(
-    "tunes how the old host schedules the machine",
+    "it tunes how the old host schedules the machine",
     "it competes with other machines by the new host's rules",
     "set shares, limits and reservations on the new host, if others depended on them",
 )
-_LABEL: Final = _host("a security label of the old host's processes and files")
+_LABEL: Final = _host("it is a security label of the old host's processes and files")
 _COMMAND_LINE: Final = Loss(
-    "arguments for QEMU itself; vmport does not guess what they do",
+    "they are arguments for QEMU itself; vmport does not guess what they do",
     "a device or setting that only they make is missing",
     "read them, and set what the guest needs by hand",
     Impact.MAJOR,
 )
-_MEMORY_BACKING: Final = _host("says from what the old host takes the memory")
-_QEMU_DRIVER: Final = _host("tunes QEMU's own device")
+_MEMORY_BACKING: Final = _host("it says from what the old host takes the memory")
+_QEMU_DRIVER: Final = _host("it tunes QEMU's own device")
 _AUTHENTICATION: Final = Loss(
-    "names a secret that only the old host holds",
+    "it names a secret that only the old host holds",
     "none once the disk is converted",
     "keep the secret until it is",
     Impact.NONE,
 )
 
-_EMPTY: Final = _host("an empty element; it says nothing")
-_CONTAINER: Final = _host("is for containers only")
-_POWERPC: Final = _host("is for IBM's PowerPC machines only")
-_PORT: Final = _host("how the old host reaches the port")
+_EMPTY: Final = _host("it is an empty element; it says nothing")
+_CONTAINER: Final = _host("it is for containers only")
+_POWERPC: Final = _host("it is for IBM's PowerPC machines only")
+_PORT: Final = _host("it says how the old host reaches the port")
 _PORT_PARTS: Final = ("source", "log", "protocol", "target/@state", "target/@address")
 
 LOSSES: Final = {
@@ -90,20 +90,20 @@ LOSSES: Final = {
     "/domain/pm/": _EMPTY,
     "/domain/@id": _RUNTIME,
     "/domain/hwuuid": Loss(
-        "a second UUID, shown to the guest as that of the hardware", "it sees the first one"
+        "it is a second UUID, shown to the guest as that of the hardware", "it sees the first one"
     ),
     "/domain/metadata": _NOTES,
-    "/domain/bootloader": _host("how Xen on the old host finds the kernel"),
-    "/domain/bootloader_args": _host("how Xen on the old host finds the kernel"),
-    "/domain/sysinfo/@type": _host("says of what kind the entries in it are"),
+    "/domain/bootloader": _host("it says how Xen on the old host finds the kernel"),
+    "/domain/bootloader_args": _host("it says how Xen on the old host finds the kernel"),
+    "/domain/sysinfo/@type": _host("it says of what kind the entries in it are"),
     "/domain/sysinfo": Loss(
-        "passes data to the guest by a way that only QEMU has (fw_cfg)",
+        "it passes data to the guest by a way that only QEMU has (fw_cfg)",
         "a guest that reads it (Ignition, for one) finds nothing",
         "pass the data by the new hypervisor's way",
         Impact.MAJOR,
     ),
-    "/domain/idmap": _host("maps users of containers"),
-    "/domain/perf": _host("measures the machine on the old host"),
+    "/domain/idmap": _host("it maps users of containers"),
+    "/domain/perf": _host("it measures the machine on the old host"),
     "/domain/resource": _TUNING,
     "/domain/cputune": _TUNING,
     "/domain/blkiotune": _TUNING,
@@ -112,49 +112,51 @@ LOSSES: Final = {
     "/domain/iothreadids": _TUNING,
     "/domain/defaultiothread": _TUNING,
     "/domain/throttlegroups": _TUNING,
-    "/domain/vcpu/@placement": _host("says who picks the host's CPUs"),
-    "/domain/vcpus": _host("says which of the virtual CPUs are on at this moment"),
-    "/domain/memory/@dumpCore": _host("says whether the old host's core dumps hold the memory"),
+    "/domain/vcpu/@placement": _host("it says who picks the host's CPUs"),
+    "/domain/vcpus": _host("it says which of the virtual CPUs are on at this moment"),
+    "/domain/memory/@dumpCore": _host("it says whether the old host's core dumps hold the memory"),
     "/domain/memoryBacking": _MEMORY_BACKING,
-    "/domain/keywrap": Loss("keys of IBM mainframes", "no protected keys"),
+    "/domain/keywrap": Loss("it is for keys of IBM mainframes", "no protected keys"),
     "/domain/launchSecurity": Loss(
-        "encrypts the guest's memory against the host (SEV, SEV-SNP, TDX)",
+        "it encrypts the guest's memory against the host (SEV, SEV-SNP, TDX)",
         "the new host can read the guest's memory",
         "turn on confidential computing on the new host, if it has it",
         Impact.MAJOR,
     ),
-    "/domain/on_lockfailure": _host("what to do when the old host loses its lock on a disk"),
+    "/domain/on_lockfailure": _host(
+        "it says what to do when the old host loses its lock on a disk"
+    ),
     "//commandline": _COMMAND_LINE,  # QEMU's, Xen's or bhyve's, by whatever prefix
     "//override": _COMMAND_LINE,
-    "/domain/qemu:capabilities": _host("turns QEMU's capabilities on or off for tests"),
-    "/domain/qemu:deprecation": _host("what the old host does about outdated settings"),
-    "/domain/vmware:datacenterpath": _host("where VMware's inventory had the machine"),
+    "/domain/qemu:capabilities": _host("it turns QEMU's capabilities on or off for tests"),
+    "/domain/qemu:deprecation": _host("it says what the old host does about outdated settings"),
+    "/domain/vmware:datacenterpath": _host("it says where VMware's inventory had the machine"),
     # Firmware
-    "/domain/os/firmware": _host("narrows which firmware image libvirt picks"),
-    "/domain/os/loader/@format": _host("how the old host stores the firmware image"),
+    "/domain/os/firmware": _host("it narrows which firmware image libvirt picks"),
+    "/domain/os/loader/@format": _host("it says how the old host stores the firmware image"),
     "/domain/os/loader/@stateless": Loss(
-        "says that the firmware keeps no variables", "it keeps them on the new hypervisor"
+        "it says that the firmware keeps no variables", "it keeps them on the new hypervisor"
     ),
-    "/domain/os/nvram/@type": _host("how the old host stores the variables"),
-    "/domain/os/nvram/@templateFormat": _host("how the old host stores the variables"),
-    "/domain/os/nvram/source": _host("how the old host stores the variables"),
+    "/domain/os/nvram/@type": _host("it says how the old host stores the variables"),
+    "/domain/os/nvram/@templateFormat": _host("it says how the old host stores the variables"),
+    "/domain/os/nvram/source": _host("it says how the old host stores the variables"),
     "/domain/os/bios/@rebootTimeout": Loss(
-        "retries after a failed boot", "the machine waits at the message that nothing booted"
+        "it retries after a failed boot", "the machine waits at the message that nothing booted"
     ),
     "/domain/os/acpi": Loss(
-        "hands the guest an extra ACPI table",
+        "it hands the guest an extra ACPI table",
         "it does not find the table; a licence for Windows may be in it",
         "see whether the new hypervisor can pass it on",
     ),
-    "/domain/os/shim": _host("how the old host starts a kernel under secure boot"),
+    "/domain/os/shim": _host("it says how the old host starts a kernel under secure boot"),
     # Processor and features
-    "/domain/cpu/@match": _host("how strictly libvirt compares the CPU with the host's"),
-    "/domain/cpu/@check": _host("how strictly libvirt compares the CPU with the host's"),
-    "/domain/cpu/@migratable": _host("leaves out what would hinder live migration"),
-    "/domain/cpu/@deprecated_features": _host("leaves out outdated features of the CPU"),
-    "/domain/cpu/model/@fallback": _host("what to do on a host without this CPU model"),
+    "/domain/cpu/@match": _host("it says how strictly libvirt compares the CPU with the host's"),
+    "/domain/cpu/@check": _host("it says how strictly libvirt compares the CPU with the host's"),
+    "/domain/cpu/@migratable": _host("it leaves out what would hinder live migration"),
+    "/domain/cpu/@deprecated_features": _host("it leaves out outdated features of the CPU"),
+    "/domain/cpu/model/@fallback": _host("it says what to do on a host without this CPU model"),
     "/domain/cpu/model/@vendor_id": Loss(
-        "makes the CPU name another maker", "the guest sees the host's maker"
+        "it makes the CPU name another maker", "the guest sees the host's maker"
     ),
     "/domain/cpu/cache": _QEMU_DRIVER,
     "/domain/cpu/maxphysaddr": _QEMU_DRIVER,
@@ -162,21 +164,21 @@ LOSSES: Final = {
     "/domain/cpu/numa/cell/@discard": _MEMORY_BACKING,
     "/domain/cpu/numa/cell/cache": _QEMU_DRIVER,
     "/domain/cpu/numa/interconnects": _QEMU_DRIVER,
-    "/domain/features/hyperv": _host("tunes a help for Windows that QEMU gives in its own way"),
-    "/domain/features/kvm": _host("tunes a help that KVM gives in its own way"),
+    "/domain/features/hyperv": _host("it tunes a help for Windows that QEMU gives in its own way"),
+    "/domain/features/kvm": _host("it tunes a help that KVM gives in its own way"),
     "/domain/features/smm/tseg": _QEMU_DRIVER,
-    "/domain/features/hap": _host("how the old host maps memory"),
-    "/domain/features/viridian": _host("Xen's help for Windows"),
-    "/domain/features/privnet": _host("a network of containers"),
-    "/domain/features/pvspinlock": _host("KVM's help for waiting CPUs"),
+    "/domain/features/hap": _host("it says how the old host maps memory"),
+    "/domain/features/viridian": _host("it is Xen's help for Windows"),
+    "/domain/features/privnet": _host("it is a network of containers"),
+    "/domain/features/pvspinlock": _host("it is KVM's help for waiting CPUs"),
     "/domain/features/ioapic": _QEMU_DRIVER,
-    "/domain/features/gic": _host("the interrupt controller of ARM boards"),
-    "/domain/features/msrs": _host("what KVM does about unknown registers"),
-    "/domain/features/async-teardown": _host("how the old host frees memory"),
+    "/domain/features/gic": _host("it is the interrupt controller of ARM boards"),
+    "/domain/features/msrs": _host("it says what KVM does about unknown registers"),
+    "/domain/features/async-teardown": _host("it says how the old host frees memory"),
     "/domain/features/capabilities": _CONTAINER,
     "/domain/features/tcg": _QEMU_DRIVER,
     "/domain/features/vmcoreinfo": Loss(
-        "tells QEMU where the kernel keeps what a core dump needs",
+        "it tells QEMU where the kernel keeps what a core dump needs",
         "core dumps that the host takes of the guest say less",
     ),
     "/domain/features/ccf-assist": _POWERPC,
@@ -186,42 +188,46 @@ LOSSES: Final = {
     "/domain/features/ibs": _POWERPC,
     "/domain/features/nested-hv": _POWERPC,
     "/domain/features/sbbc": _POWERPC,
-    "/domain/features/ps2": Loss("switches the PS/2 ports", "the guest has them"),
+    "/domain/features/ps2": Loss("it switches the PS/2 ports", "the guest has them"),
     # Clock
-    "/domain/clock/@adjustment": _host("libvirt's note of how far the guest has set its clock"),
-    "/domain/clock/@basis": _host("from what libvirt counts the guest's own offset"),
-    "/domain/clock/@start": Loss(
-        "starts the clock at a fixed moment", "the clock shows the present time"
+    "/domain/clock/@adjustment": _host(
+        "it is libvirt's note of how far the guest has set its clock"
     ),
-    "/domain/clock/timer": _host("tunes QEMU's timers"),
+    "/domain/clock/@basis": _host("it says from what libvirt counts the guest's own offset"),
+    "/domain/clock/@start": Loss(
+        "it starts the clock at a fixed moment", "the clock shows the present time"
+    ),
+    "/domain/clock/timer": _host("it tunes QEMU's timers"),
     # Devices of all kinds
-    "/domain/devices/emulator": _host("the QEMU program of the old host"),
-    "/domain/devices/audio": _host("where the old host plays the sound"),
-    "/domain/devices/hub": _host("a USB hub; the new hypervisor makes ports as it needs them"),
-    "/domain/devices/lease": _host("a lock of the old host's lock manager"),
-    "/domain/devices/redirfilter": _host("which USB devices a viewer may hand in"),
-    "/domain/devices/nvram": _host("memory of a PowerPC board"),
+    "/domain/devices/emulator": _host("it is the QEMU program of the old host"),
+    "/domain/devices/audio": _host("it says where the old host plays the sound"),
+    "/domain/devices/hub": _host(
+        "it is a USB hub; the new hypervisor makes ports as it needs them"
+    ),
+    "/domain/devices/lease": _host("it is a lock of the old host's lock manager"),
+    "/domain/devices/redirfilter": _host("it says which USB devices a viewer may hand in"),
+    "/domain/devices/nvram": _host("it is memory of a PowerPC board"),
     "/domain/devices/shmem": Loss(
-        "memory that is shared with other machines of the old host",
+        "it is memory that is shared with other machines of the old host",
         "the guest lacks the device; programs in it that talk over it fail",
         "have them talk over the network",
         Impact.MAJOR,
     ),
     "/domain/devices/crypto": Loss(
-        "a virtual accelerator for encryption", "the guest encrypts in software"
+        "it is a virtual accelerator for encryption", "the guest encrypts in software"
     ),
     "/domain/devices/pstore": Loss(
-        "memory that survives a crash", "the guest cannot store its last messages there"
+        "it is memory that survives a crash", "the guest cannot store its last messages there"
     ),
     # Disks
-    "/domain/devices/disk/@snapshot": _host("how libvirt takes snapshots of this disk"),
-    "/domain/devices/disk/@rawio": _host("grants QEMU raw access on the old host"),
-    "/domain/devices/disk/@sgio": _host("grants QEMU raw access on the old host"),
+    "/domain/devices/disk/@snapshot": _host("it says how libvirt takes snapshots of this disk"),
+    "/domain/devices/disk/@rawio": _host("it grants QEMU raw access on the old host"),
+    "/domain/devices/disk/@sgio": _host("it grants QEMU raw access on the old host"),
     "/domain/devices/disk/@model": _QEMU_DRIVER,
     "/domain/devices/disk/driver": _QEMU_DRIVER,
-    "/domain/devices/disk/source": _host("how the old host reaches the content"),
+    "/domain/devices/disk/source": _host("it says how the old host reaches the content"),
     "/domain/devices/disk/source/@startupPolicy": Loss(
-        "starts the machine even without this medium",
+        "it starts the machine even without this medium",
         "the new hypervisor may ask, or refuse to start, when it is missing",
     ),
     "/domain/devices/disk/auth": _AUTHENTICATION,
@@ -229,70 +235,78 @@ LOSSES: Final = {
     "/domain/devices/disk/encryption": _AUTHENTICATION,
     "/domain/devices/disk/source/encryption": _AUTHENTICATION,
     "/domain/devices/disk/backingStore": _host(
-        "libvirt's note of the chain under the disk; the disk's own header says the same"
+        "it is libvirt's note of the chain under the disk; the disk's own header says the same"
     ),
     "/domain/devices/disk/mirror": Loss(
-        "a copy job that was running on the disk",
+        "it is a copy job that was running on the disk",
         "the disk may be only half copied",
         "finish or abort it (virsh blockjob) before the disk is converted",
         Impact.MAJOR,
     ),
     "/domain/devices/disk/geometry": Loss(
-        "sets cylinders, heads and sectors by hand",
+        "it sets cylinders, heads and sectors by hand",
         "an old system that boots by them may not start",
         "compare with the new hypervisor's geometry, for DOS and the like",
     ),
     "/domain/devices/disk/iotune": _TUNING,
     "/domain/devices/disk/throttlefilters": _TUNING,
     "/domain/devices/disk/blockio": _QEMU_DRIVER,
-    "/domain/devices/disk/boot/@loadparm": _host("a setting of IBM mainframes"),
+    "/domain/devices/disk/boot/@loadparm": _host("it is a setting of IBM mainframes"),
     # Network
-    "/domain/devices/interface/@managed": _host("who prepares the device on the old host"),
-    "/domain/devices/interface/@trustGuestRxFilters": _host("whether the old host follows filters"),
-    "/domain/devices/interface/mac/@check": _host("VMware's check of the address"),
-    "/domain/devices/interface/source": _host("how the old host reaches the network"),
-    "/domain/devices/interface/target": _host("what the old host calls its end"),
+    "/domain/devices/interface/@managed": _host("it says who prepares the device on the old host"),
+    "/domain/devices/interface/@trustGuestRxFilters": _host(
+        "it says whether the old host follows filters"
+    ),
+    "/domain/devices/interface/mac/@check": _host("it is VMware's check of the address"),
+    "/domain/devices/interface/source": _host("it says how the old host reaches the network"),
+    "/domain/devices/interface/target": _host("it says what the old host calls its end"),
     "/domain/devices/interface/driver": _QEMU_DRIVER,
-    "/domain/devices/interface/backend": _host("which program of the old host moves the packets"),
+    "/domain/devices/interface/backend": _host(
+        "it says which program of the old host moves the packets"
+    ),
     "/domain/devices/interface/tune": _QEMU_DRIVER,
     "/domain/devices/interface/coalesce": _QEMU_DRIVER,
-    "/domain/devices/interface/script": _host("a script that sets up the old host's end"),
-    "/domain/devices/interface/downscript": _host("a script that clears up the old host's end"),
+    "/domain/devices/interface/script": _host("it is a script that sets up the old host's end"),
+    "/domain/devices/interface/downscript": _host(
+        "it is a script that clears up the old host's end"
+    ),
     "/domain/devices/interface/ip": Loss(
-        "the address that the old host gives out or uses on this link",
+        "it is the address that the old host gives out or uses on this link",
         "the guest may get another address",
         "set the address in the guest, or in the new network's DHCP server",
     ),
-    "/domain/devices/interface/route": _host("a route of the old host"),
-    "/domain/devices/interface/guest": _host("names the device in a container"),
+    "/domain/devices/interface/route": _host("it is a route of the old host"),
+    "/domain/devices/interface/guest": _host("it names the device in a container"),
     "/domain/devices/interface/portForward": Loss(
-        "forwards ports of the old host to the guest",
+        "it forwards ports of the old host to the guest",
         "its services are not reachable that way",
         "set up forwarding on the new host",
         Impact.MAJOR,
     ),
     "/domain/devices/interface/virtualport": Loss(
-        "how the old switch treats the card",
+        "it says how the old switch treats the card",
         "rules of that switch no longer apply",
         "set them on the new switch",
     ),
     "/domain/devices/interface/vlan": Loss(
-        "a VLAN trunk on the card",
+        "the card carries a VLAN trunk",
         "the guest receives none of the tagged networks",
         "allow them on the port group or bridge",
         Impact.MAJOR,
     ),
     "/domain/devices/interface/filterref": Loss(
-        "values for the old host's packet filter",
+        "they are values for the old host's packet filter",
         "packets that it stopped get through",
         "filter on the new host or in the guest",
         Impact.MAJOR,
     ),
     "/domain/devices/interface/rom": _QEMU_DRIVER,
     "/domain/devices/interface/boot": _QEMU_DRIVER,
-    "/domain/devices/interface/bandwidth": _host("the old host's number for the shaped class"),
+    "/domain/devices/interface/bandwidth": _host(
+        "it is the old host's number for the shaped class"
+    ),
     "/domain/devices/interface/teaming": Loss(
-        "pairs the card with a passed-through one",
+        "it pairs the card with a passed-through one",
         "both show up as cards of their own",
         "remove the bond in the guest, or pair them anew",
     ),
@@ -303,8 +317,10 @@ LOSSES: Final = {
         "cut the part out first (qemu-img dd), and name the result",
         Impact.MAJOR,
     ),
-    "/domain/devices/disk/backenddomain": _host("which of Xen's domains serves the disk"),
-    "/domain/devices/interface/backenddomain": _host("which of Xen's domains serves the card"),
+    "/domain/devices/disk/backenddomain": _host("it says which of Xen's domains serves the disk"),
+    "/domain/devices/interface/backenddomain": _host(
+        "it says which of Xen's domains serves the card"
+    ),
     # Screen, ports and helpers
     **_parts(
         "controller",
@@ -319,7 +335,7 @@ LOSSES: Final = {
     ),
     **_parts(
         "graphics",
-        _host("how the old host shows the screen"),
+        _host("it says how the old host shows the screen"),
         "@address",
         "@connected",
         "@defaultMode",
@@ -348,31 +364,35 @@ LOSSES: Final = {
     ),
     **_parts(
         "video",
-        _host("tunes QEMU's graphics card"),
+        _host("it tunes QEMU's graphics card"),
         "driver",
         "model/@vram64",
         "model/acceleration",
         "model/resolution",
     ),
-    **_parts("sound", _host("where the old host plays the sound"), "audio", "@multichannel"),
-    **_parts("sound", _host("tunes QEMU's sound card"), "driver", "@streams"),
+    **_parts(
+        "sound", _host("it says where the old host plays the sound"), "audio", "@multichannel"
+    ),
+    **_parts("sound", _host("it tunes QEMU's sound card"), "driver", "@streams"),
     **_parts("serial", _PORT, *_PORT_PARTS),
     **_parts("parallel", _PORT, *_PORT_PARTS),
     **_parts("console", _PORT, *_PORT_PARTS),
     **_parts("channel", _PORT, *_PORT_PARTS),
     **_parts("redirdev", _PORT, *_PORT_PARTS, "boot"),
     **_parts("smartcard", _PORT, *_PORT_PARTS, "certificate", "database", "target"),
-    **_parts("input", _host("how the old host reads the input device"), "source", "@model"),
+    **_parts("input", _host("it says how the old host reads the input device"), "source", "@model"),
     **_parts("input", _QEMU_DRIVER, "driver"),
-    **_parts("rng", _host("how the old host gathers randomness"), "backend", "rate", "driver"),
+    **_parts(
+        "rng", _host("it says how the old host gathers randomness"), "backend", "rate", "driver"
+    ),
     **_parts("memballoon", _QEMU_DRIVER, "driver", "stats"),
-    **_parts("tpm", _host("how the old host runs the TPM"), "backend"),
+    **_parts("tpm", _host("it says how the old host runs the TPM"), "backend"),
     **_parts("iommu", _QEMU_DRIVER, "driver"),
     **_parts("vsock", _QEMU_DRIVER, "driver"),
     **_parts("memory", _MEMORY_BACKING, "@access", "@discard", "source", "target", "uuid"),
     **_parts(
         "hostdev",
-        _host("how the old host hands over its device"),
+        _host("it says how the old host hands over its device"),
         "@mode",
         "@model",
         "@display",
@@ -391,7 +411,7 @@ LOSSES: Final = {
     ),
     **_parts(
         "filesystem",
-        _host("how the old host shares the folder"),
+        _host("it says how the old host shares the folder"),
         "@dmode",
         "@fmode",
         "@model",
@@ -405,7 +425,7 @@ LOSSES: Final = {
         "space_soft_limit",
     ),
     "/domain/devices/graphics/@passwd": Loss(
-        "the password of the old screen server; vmport copies no password",
+        "it is the password of the old screen server; vmport copies no password",
         "the new hypervisor guards the screen by its own means",
         "",
         Impact.NONE,
