@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -262,6 +263,28 @@ def test_a_container_sees_what_the_source_holds(
         seen[b""] = truth[b""]
     assert sorted(set(truth) ^ set(seen)) == []
     assert {path: (truth[path], seen[path]) for path in truth if truth[path] != seen[path]} == {}
+
+
+@pytest.mark.needs("busybox", "setfacl", "skopeo", "umoci")
+def test_skopeo_and_umoci_read_every_form_as_the_same_image(
+    vmport: Vmport, odd_rootfs: Path, tmp_path: Path
+) -> None:
+    forms = {"oci": "oci", "oci-archive": "oci-archive", "docker-archive": "oci-archive"}
+    for form, transport in forms.items():
+        path = tmp_path / form
+        report = vmport("export", odd_rootfs, path, "--as", form, "--tag", "a/web:1", "--json")
+        image = json.loads(report.stdout)["image"]
+        command = ["skopeo", "inspect", "--raw", f"{transport}:{path}:1"]
+        raw = subprocess.run(command, check=True, capture_output=True).stdout
+        assert f"sha256:{hashlib.sha256(raw).hexdigest()}" == image["manifest"]
+        assert json.loads(raw)["config"]["digest"] == image["id"]
+        inspect = ["skopeo", "inspect", f"{transport}:{path}:1"]
+        seen = json.loads(subprocess.run(inspect, check=True, capture_output=True).stdout)
+        assert (seen["Os"], seen["Architecture"]) == ("linux", image["architecture"].split("/")[0])
+        assert seen["Layers"] == [image["layers"][0]["digest"]]
+    stat = ["umoci", "stat", "--json", "--image", f"{tmp_path / 'oci'}:1"]
+    history = json.loads(subprocess.run(stat, check=True, capture_output=True).stdout)["history"]
+    assert [line["layer"]["digest"] for line in history] == [image["layers"][0]["digest"]]
 
 
 @pytest.mark.needs("mmdebstrap")

@@ -175,8 +175,9 @@ def _export(
         ),
     ] = None,
 ) -> None:
-    from vmport.render.export import export_fields, print_export, showing_progress, write_removals
+    from vmport.render.export import export_fields, print_export, write_removals
     from vmport.render.json import print_json
+    from vmport.render.progress import ProgressDisplay
     from vmport_converters.container.config import parse_run_config
     from vmport_converters.container.export import Request, export_image
     from vmport_converters.container.reference import parse_image_name
@@ -210,8 +211,11 @@ def _export(
         limits=Limits(content=_parse_size(max_size)),
     )
     settings = Settings.of(context)
-    with write_removals(dropped, force=force) as write, showing_progress(settings) as progress:
-        export = export_image(request, progress)
+    with (
+        write_removals(dropped, force=force) as write,
+        ProgressDisplay(shown=not settings.quiet) as display,
+    ):
+        export = export_image(request, display.update)
         write(export)
     if as_json:
         print_json(export_fields(export))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from vmport.render.console import result_console
 from vmport.render.errors import printable
-from vmport_converters.container.export import Export, ImageForm, Step
+from vmport_converters.container.export import Export, ImageForm
 from vmport_converters.container.kernel import Action, Group, Rule
 from vmport_formats.filesystem.model import printed
 from vmport_formats.units import format_size
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
 
-    from vmport.settings import Settings
-    from vmport_converters.container.export import Progress
     from vmport_converters.container.selection import Removal
 
 _FORMS = {
@@ -135,11 +131,7 @@ def _totals(removals: tuple[Removal, ...]) -> list[_Total]:
 
 def print_export(export: Export) -> None:
     """Print the text, colours only on a terminal and never under NO_COLOR."""
-    from rich.console import Console
-
-    if sys.stdout.encoding.lower() != "utf-8" and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = result_console()
     _print_image(console, export)
     _print_totals(console, export)
     for note in export.notes:
@@ -203,38 +195,3 @@ def _next_step(export: Export) -> str:
 
 def _plural(count: int, one: str, more: str) -> str:
     return one if count == 1 else more
-
-
-@contextmanager
-def showing_progress(settings: Settings) -> Iterator[Progress | None]:
-    """A bar on stderr, if that is a terminal and the user wants one."""
-    if settings.quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description:<10}"), BarColumn(), DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-    )  # fmt: skip
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _Shown(bars)
-
-
-class _Shown:
-    """Passes progress on to bars, one step at a time."""
-
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._task: TaskID | None = None
-
-    def begin(self, step: Step, total: int | None) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(step.value, total=total)
-
-    def advance(self, done: int) -> None:
-        if self._task is not None:
-            self._bars.update(self._task, completed=done)

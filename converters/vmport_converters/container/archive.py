@@ -97,12 +97,13 @@ def reading_archive(
     *,
     limits: Limits,
     spool: Path,
-    on_bytes: Callable[[int], None] = lambda _count: None,
+    on_bytes: Callable[[int], None] = lambda _length: None,
 ) -> Iterator[Rootfs]:
     """What the archive at `path` holds; content may be read until the block is left.
 
     ``-`` is standard input.  A stream, or a compressed archive, is unpacked once to an unnamed file
-    in the folder `spool`, for its members to be read in path order; `on_bytes` hears how far it is.
+    in the folder `spool`, for its members to be read in path order; `on_bytes` hears the length
+    of each piece that is read for that.
 
     Raises:
         InputError: it is no archive, or breaks the rules of its format.
@@ -110,7 +111,7 @@ def reading_archive(
         UnsafeInput: a name leads out of it, or it holds more than the limits allow.
     """
     if path == STDIN:
-        with _spooling(_stdin(), "standard input", limits, spool, on_bytes) as unpacked:
+        with _spooling(_stdin(on_bytes), "standard input", limits, spool) as unpacked:
             yield read_archive(unpacked, limits=limits)
         return
     with open_source(path) as source:
@@ -119,7 +120,7 @@ def reading_archive(
             _check_magic(start, source.name)
             yield read_archive(source, limits=limits)
         else:
-            with _spooling(_pieces(source), source.name, limits, spool, on_bytes) as unpacked:
+            with _spooling(_pieces(source, on_bytes), source.name, limits, spool) as unpacked:
                 yield read_archive(unpacked, limits=limits)
 
 
@@ -323,7 +324,6 @@ def _spooling(
     name: str,
     limits: Limits,
     folder: Path,
-    on_bytes: Callable[[int], None],
 ) -> Iterator[FileSource]:
     """The stream in `pieces`, unpacked if it is compressed, as an unnamed file in `folder`."""
     start, pieces = _first_block(pieces)
@@ -337,7 +337,6 @@ def _spooling(
             total += len(piece)
             check_content(name, total, limits)
             file.write(piece)
-            on_bytes(total)
         file.flush()
         yield FileSource(file.fileno(), name=name, size=total)
 
@@ -352,7 +351,7 @@ def _first_block(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return start[:BLOCK], chain((start,), pieces)
 
 
-def _stdin() -> Iterator[bytes]:
+def _stdin(on_bytes: Callable[[int], None]) -> Iterator[bytes]:
     while True:
         try:
             piece = os.read(0, _CHUNK)
@@ -362,6 +361,7 @@ def _stdin() -> Iterator[bytes]:
             ) from error
         if not piece:
             return
+        on_bytes(len(piece))
         yield piece
 
 
@@ -379,10 +379,11 @@ def _check_magic(start: bytes, name: str) -> None:
     )
 
 
-def _pieces(source: ByteSource) -> Iterator[bytes]:
+def _pieces(source: ByteSource, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
     offset = 0
     while chunk := source.read_at(offset, _CHUNK):
         offset += len(chunk)
+        on_bytes(len(chunk))
         yield chunk
 
 

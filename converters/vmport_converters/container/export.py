@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import stat
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from vmport_converters.container.archive import STDIN, reading_archive
 from vmport_converters.container.config import Defaults, RunConfig, look_for_defaults
@@ -40,33 +41,8 @@ class ImageForm(StrEnum):
     """That tar, with the list that ``docker load`` reads: what ``docker save`` writes since 25."""
 
 
-class Step(StrEnum):
-    """What an export is busy with."""
-
-    LIST = "listing"
-    UNPACK = "unpacking"
-    WRITE = "writing"
-    CHECK = "checking"
-
-
-class Progress(Protocol):
-    """Hears how far an export is."""
-
-    def begin(self, step: Step, total: int | None) -> None:
-        """`step` has begun; `total` bytes or entries are ahead, if that is known."""
-        ...
-
-    def advance(self, done: int) -> None:
-        """`done` bytes or entries of the step are behind."""
-        ...
-
-
-class _Silence:
-    def begin(self, step: Step, total: int | None) -> None:
-        pass
-
-    def advance(self, done: int) -> None:
-        pass
+Progress: TypeAlias = "Callable[[str, float, int], None]"
+"""Hears what is being done, the share of it that is behind (0 to 1), and how many bytes it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +83,7 @@ def export_image(request: Request, progress: Progress | None = None) -> Export:
         UnsafeInput: the source holds more than was granted, or leads out of itself.
         OutputError: the image could not be written, or did not pass our own check.
     """
-    progress = progress or _Silence()
+    progress = progress or _nobody
     _check_apart(request)
     with (
         _no_garbage_collection(),
@@ -118,8 +94,9 @@ def export_image(request: Request, progress: Progress | None = None) -> Export:
             check_content(rootfs.name, selection.content, request.limits)
             defaults = look_for_defaults(selection.entries, request.run)
             image = _write(request, rootfs, selection, defaults, staging.path, progress)
-        progress.begin(Step.CHECK, None)
-        findings = validate_image(staging.path)
+        findings = validate_image(
+            staging.path, on_bytes=_Meter(progress, "checking", image.layer.size)
+        )
         if findings:
             raise OutputError(
                 request.destination,
@@ -157,7 +134,7 @@ def _check_apart(request: Request) -> None:
     destination = Path(os.path.realpath(request.destination.parent), request.destination.name)
     if source == destination or Path(os.path.realpath(destination)) == source:
         problem = "is the source itself"
-    elif source.is_dir() and source in destination.parents:
+    elif source in destination.parents:
         problem = f"lies inside the source {request.source}, and would become part of itself"
     elif destination in source.parents:
         problem = f"holds the source {request.source}, and would replace it"
@@ -173,18 +150,35 @@ def _check_apart(request: Request) -> None:
 
 @contextmanager
 def _reading(request: Request, spool: Path, progress: Progress) -> Iterator[Rootfs]:
-    if request.source != STDIN and Path(request.source).is_dir():
-        progress.begin(Step.LIST, None)
-        with reading_folder(
-            Path(request.source), limits=request.limits, on_entry=progress.advance
-        ) as rootfs:
+    if request.source != STDIN and _is_folder(request.source):
+        progress("listing", 0.0, 1)
+        with reading_folder(Path(request.source), limits=request.limits) as rootfs:
             yield rootfs
     else:
-        progress.begin(Step.UNPACK, None)
         with reading_archive(
-            request.source, limits=request.limits, spool=spool, on_bytes=progress.advance
+            request.source,
+            limits=request.limits,
+            spool=spool,
+            on_bytes=_Meter(progress, "unpacking", _size_of(request.source)),
         ) as rootfs:
             yield rootfs
+
+
+def _is_folder(source: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(source).st_mode)  # noqa: PTH116 - may fail in any way
+    except OSError:
+        return False  # opening it will tell why
+
+
+def _size_of(source: str) -> int:
+    """Bytes of the archive; 0, of which no share can be told, if it is a stream or cannot be."""
+    if source == STDIN:
+        return 0
+    try:
+        return Path(source).stat().st_size
+    except OSError:
+        return 0
 
 
 def _write(
@@ -195,7 +189,6 @@ def _write(
     path: Path,
     progress: Progress,
 ) -> Image:
-    progress.begin(Step.WRITE, selection.content)
     created = _created(selection, request.epoch)
     with _storing(request.form, path, created) as store:
         layer = store.add_layer(
@@ -204,7 +197,7 @@ def _write(
                 sink,
                 source=rootfs.name,
                 newest=request.epoch,
-                on_bytes=_Sum(progress.advance),
+                on_bytes=_Meter(progress, "writing", selection.content),
             )
         )
         return write_documents(
@@ -236,15 +229,23 @@ def _created(selection: Selection, epoch: int | None) -> int:
     return min(max(newest // NANOSECONDS, 0), LATEST_TIME)
 
 
-class _Sum:
-    """Turns lengths into the sum of them so far."""
+class _Meter:
+    """Turns the lengths of pieces into shares of the whole, told once for each per mille."""
 
-    __slots__ = ("_heard", "_total")
+    __slots__ = ("_done", "_next", "_phase", "_progress", "_total")
 
-    def __init__(self, heard: Callable[[int], None]) -> None:
-        self._heard = heard
-        self._total = 0
+    def __init__(self, progress: Progress, phase: str, total: int) -> None:
+        self._progress = progress
+        self._phase = phase
+        self._total = total
+        self._done = self._next = 0
 
     def __call__(self, length: int) -> None:
-        self._total += length
-        self._heard(self._total)
+        self._done += length
+        if self._total and self._done >= self._next:
+            self._next = self._done + self._total // 1000
+            self._progress(self._phase, min(self._done / self._total, 1.0), self._total)
+
+
+def _nobody(_phase: str, _share: float, _size: int) -> None:
+    pass

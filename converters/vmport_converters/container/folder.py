@@ -19,7 +19,7 @@ from vmport_formats.errors import UnreadableInput
 from vmport_formats.filesystem.model import MAX_PATH, Device, Entry, EntryKind, parent, printed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from vmport_converters.container.rootfs import Limits
 
@@ -178,12 +178,8 @@ class _Item(NamedTuple):
 
 
 @contextmanager
-def reading_folder(
-    path: Path, *, limits: Limits, on_entry: Callable[[int], None] = lambda _count: None
-) -> Iterator[Rootfs]:
+def reading_folder(path: Path, *, limits: Limits) -> Iterator[Rootfs]:
     """What the folder at `path` holds; content may be read until the block is left.
-
-    `on_entry` hears now and then how many entries there are so far.
 
     Raises:
         UnreadableInput: it may not be read, or something vanished while it was looked at.
@@ -210,8 +206,6 @@ def reading_folder(
         for entry in walk.entries():
             tally.add(entry)
             entries.append(entry)
-            if not len(entries) % 512:
-                on_entry(len(entries))
         yield Rootfs(name=name, entries=entries, notes=tuple(walk.notes))
     finally:
         folders.close()

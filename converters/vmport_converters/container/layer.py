@@ -43,12 +43,12 @@ def write_layer(
     *,
     source: str,
     newest: int | None = None,
-    on_bytes: Callable[[int], None] = lambda _count: None,
+    on_bytes: Callable[[int], None] = lambda _length: None,
 ) -> Layer:
     """Hand the compressed layer that holds `entries` to `sink`, piece by piece.
 
     Times after `newest` (seconds since 1970) become it.  `source` is what messages call the source;
-    `on_bytes` hears of each piece of content that was read.
+    `on_bytes` hears the length of each piece of content that was read.
 
     Raises:
         UnreadableInput: content could not be read, or was not as long as its entry says.

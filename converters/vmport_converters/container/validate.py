@@ -30,7 +30,7 @@ from vmport_formats.filesystem.tar.reader import SourceStream, read_members
 from vmport_formats.source import FileSource, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from vmport_formats.source import ByteSource
@@ -62,14 +62,18 @@ class Finding:
         return f"{self.place}: {self.problem} [{self.code}]"
 
 
-def validate_image(path: Path) -> list[Finding]:
+def validate_image(
+    path: Path, *, on_bytes: Callable[[int], None] = lambda _length: None
+) -> list[Finding]:
     """All that is wrong with the OCI layout, OCI archive or Docker archive at `path`.
+
+    `on_bytes` hears the length of each piece of a layer that was read.
 
     Raises:
         UnreadableInput: it cannot be read at all.
     """
     with _opening(path) as files:
-        return list(_Check(files).findings())
+        return list(_Check(files, on_bytes).findings())
 
 
 class _Files(Protocol):
@@ -136,8 +140,9 @@ class _Blob(NamedTuple):
 class _Check:
     """One pass over a layout, from the top down."""
 
-    def __init__(self, files: _Files) -> None:
+    def __init__(self, files: _Files, on_bytes: Callable[[int], None]) -> None:
         self._files = files
+        self._on_bytes = on_bytes
         self._sizes = files.sizes()
         self._seen: set[str] = set()
 
@@ -246,6 +251,7 @@ class _Check:
     def _compressed(self, name: str, digest: BackgroundDigest) -> Iterator[bytes]:
         for piece in self._files.pieces(name):
             digest.update(piece)
+            self._on_bytes(len(piece))
             yield piece
 
     def _blob(

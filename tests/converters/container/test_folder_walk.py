@@ -118,7 +118,7 @@ def test_a_change_is_noticed(tmp_path: Path, change: str) -> None:
 
 def test_a_tree_deeper_than_descriptors_go(tmp_path: Path) -> None:
     """Far more folders in each other than may be open, and content at the bottom."""
-    depth = 1500
+    depth = 500
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir("d", dir_fd=here)
@@ -130,7 +130,7 @@ def test_a_tree_deeper_than_descriptors_go(tmp_path: Path) -> None:
     os.close(here)
     (tmp_path / "after").write_bytes(b"after")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
     try:
         with reading_folder(tmp_path, limits=Limits()) as rootfs:
             assert len(rootfs.entries) == 1 + depth + 2 + 1
@@ -156,6 +156,22 @@ def test_limits_hold(tmp_path: Path) -> None:
         reading_folder(tmp_path, limits=Limits(metadata=1000)),
     ):
         pass
+
+
+@pytest.mark.needs_root
+def test_what_a_running_system_mounts_is_not_on_its_disk(tmp_path: Path) -> None:
+    for name in ("proc", "data"):
+        (tmp_path / name).mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path / name], check=True)
+        (tmp_path / name / "file").touch()
+    try:
+        with reading_folder(tmp_path, limits=Limits()) as rootfs:
+            paths = [entry.path for entry in rootfs.entries]
+    finally:
+        for name in ("proc", "data"):
+            subprocess.run(["umount", tmp_path / name], check=True)
+    assert paths == [b"", b"data", b"data/file", b"proc"]
+    assert [note.code for note in rootfs.notes] == ["export.mounted"]
 
 
 @pytest.mark.needs_root
