@@ -31,7 +31,8 @@ from vmport_formats.filesystem.model import (
     printed,
 )
 from vmport_formats.filesystem.tar.header import BLOCK, ZERO_BLOCK, is_header
-from vmport_formats.filesystem.tar.reader import SourceStream, read_members
+from vmport_formats.filesystem.tar.reader import read_members
+from vmport_formats.filesystem.tar.stream import SourceStream
 from vmport_formats.source import FileSource, open_source
 
 if TYPE_CHECKING:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from vmport_converters.container.fitting import WHITEOUT
 from vmport_converters.container.xattrs import is_carried, travels
 from vmport_formats.filesystem.model import MAX_NAME, MAX_PATH, EntryKind, parent, printed
 
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from vmport_formats.filesystem.tar.reader import Member
-
-_WHITEOUT: Final = b".wh."
 
 
 def check_members(members: Iterable[Member]) -> Iterator[tuple[str, str]]:
@@ -37,7 +36,7 @@ def _check(member: Member, kinds: dict[bytes, EntryKind]) -> Iterator[tuple[str,
     elif above and kinds[above] is not EntryKind.FOLDER:
         yield "layer.below-link", f"lies below a {kinds[above]}"
     name = member.path.rpartition(b"/")[2]
-    if name.startswith(_WHITEOUT):
+    if name.startswith(WHITEOUT):
         yield "layer.whiteout", "has a name that engines take for a removed file"
     if len(member.path) > MAX_PATH or len(name) > MAX_NAME or len(member.link) > MAX_PATH:
         yield "layer.long-path", "has a name or a target that no system takes"

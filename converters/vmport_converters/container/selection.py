@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from vmport_converters.container.fitting import check_expressible, fit, surprises
 from vmport_converters.container.globs import expand, literal_start, translate
 from vmport_converters.container.kernel import (
     LINK_TO_KERNEL,
@@ -18,25 +19,20 @@ from vmport_converters.container.kernel import (
     Rule,
 )
 from vmport_converters.container.rootfs import Links, Note, Rootfs
-from vmport_converters.container.xattrs import is_carried, travels
-from vmport_formats.errors import UnreadableInput, UnsupportedFeature, UsageError
-from vmport_formats.filesystem.acl import ACCESS, DEFAULT, NO_ENTRIES, mode_as_acl
+from vmport_formats.errors import UnreadableInput, UsageError
 from vmport_formats.filesystem.model import (
-    MAX_NAME,
-    MAX_PATH,
     Entry,
     EntryKind,
     MemoryContent,
     parent,
     printed,
 )
-from vmport_formats.filesystem.tar.header import MAX_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_LARGEST_FSTAB: Final = 1 << 20
-_WHITEOUT: Final = b".wh."
+LARGEST_FSTAB: Final = 1 << 20
+"""Bytes; a longer one is no fstab, and is emptied unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +69,10 @@ class Selection:
 
     @property
     def content(self) -> int:
-        """Bytes of all files, each name counted."""
-        return sum(entry.size for entry in self.entries)
+        """Bytes of all files; one of several names counts once."""
+        alone = sum(entry.size for entry in self.entries if entry.inode is None)
+        shared = {entry.inode: entry.size for entry in self.entries if entry.inode is not None}
+        return alone + sum(shared.values())
 
 
 def select(rootfs: Rootfs, wishes: Wishes = Wishes()) -> Selection:
@@ -104,14 +102,14 @@ def select(rootfs: Rootfs, wishes: Wishes = Wishes()) -> Selection:
         if removal is None:
             entries.append(entry)
         elif removal.action is not Action.DROP:
-            entries.append(_with_content(entry, removal.rule, engine))
+            entries.append(_with_content(entry, removal, engine))
     _check_readable(rootfs, entries)
-    _check_expressible(rootfs, entries)
-    finished, notes = _finish(entries, wishes)
+    check_expressible(rootfs.name, entries)
+    finished, notes = fit(entries, owner=wishes.owner)
     return Selection(
         entries=finished,
         removals=list(_counted_once(rootfs.entries, removals)),
-        notes=(*rootfs.notes, *engine.notes(), *notes, *_sanity(finished)),
+        notes=(*rootfs.notes, *engine.notes(), *notes, *surprises(finished)),
     )
 
 
@@ -127,7 +125,8 @@ class _Engine:
         for_files, for_others = [], []
         for rule in rules:
             for pattern in rule.paths:
-                for place in self._places(pattern, follow_last=rule.group is Group.KERNEL):
+                follow = rule.group is Group.KERNEL
+                for place in self._places(pattern, follow_last=follow, usr_too=True):
                     expression = translate(place, subtree=not rule.files_only)
                     expression = f"(?P<r{len(self._rules)}>{expression})"
                     self._rules.append(rule)
@@ -156,6 +155,8 @@ class _Engine:
             return None
         if rule.rewrite is None:
             return Removal(entry.path, rule, rule.action, entry.kind, entry.size)
+        if entry.size > LARGEST_FSTAB:
+            return Removal(entry.path, rule, Action.EMPTY, entry.kind, entry.size)
         if rule.rewrite(self.fstab) == self.fstab:
             return None
         return Removal(entry.path, rule, rule.action, entry.kind, 0)
@@ -197,24 +198,25 @@ class _Engine:
             if "/" not in text.rstrip("/"):
                 places = [f"**/{one}" for one in expand(pattern)]
             else:
-                places = self._places(pattern, follow_last=True)
+                places = self._places(pattern, follow_last=True, usr_too=False)
             return _compile([f"(?:{translate(place, subtree=True)})" for place in places])
         except ValueError as error:
             raise UsageError(
                 None, code="export.glob", problem=f"{option} {text!r} is no glob: {error}"
             ) from error
 
-    def _places(self, pattern: str, *, follow_last: bool) -> list[str]:
+    def _places(self, pattern: str, *, follow_last: bool, usr_too: bool) -> list[str]:
         """Where `pattern` lies in this guest: as written, and through the guest's links.
 
-        ``lib/modules/*`` is ``usr/lib/modules/*`` where ``/lib`` is a link to ``usr/lib``.  A link
-        that changes the last name (``/boot`` to ``/``) is not followed: too much could go with it.
+        ``lib/modules/*`` is ``usr/lib/modules/*`` where ``/lib`` is a link to ``usr/lib``, and
+        with `usr_too` there as well where it is none.  A link that changes the last name
+        (``/boot`` to ``/``) is not followed: too much could go with it.
         """
         places = []
         for one in expand(pattern):
             start, rest = literal_start(one)
             spellings = [start]
-            if start == "lib" or start.startswith("lib/"):
+            if usr_too and start.startswith("lib/"):
                 spellings.append(f"usr/{start}")
             for spelling in spellings:
                 places.append(_joined(spelling, rest))
@@ -266,9 +268,10 @@ def _folders_above(entries: Iterable[Entry]) -> set[bytes]:
     return found
 
 
-def _with_content(entry: Entry, rule: Rule, engine: _Engine) -> Entry:
-    """`entry` with the content that `rule` gives it, and so a file of its own."""
-    data = rule.rewrite(engine.fstab) if rule.rewrite is not None else b""
+def _with_content(entry: Entry, removal: Removal, engine: _Engine) -> Entry:
+    """`entry` with the content that `removal` leaves it, and so a file of its own."""
+    rewrite = removal.rule.rewrite if removal.action is Action.REWRITE else None
+    data = b"" if rewrite is None else rewrite(engine.fstab)
     return replace(entry, size=len(data), content=MemoryContent(data), inode=None, readable=True)
 
 
@@ -300,114 +303,10 @@ def _check_readable(rootfs: Rootfs, entries: Iterable[Entry]) -> None:
         )
 
 
-def _check_expressible(rootfs: Rootfs, entries: Iterable[Entry]) -> None:
-    for entry in entries:
-        problem = _inexpressible(entry)
-        if problem is not None:
-            code, text = problem
-            raise UnsupportedFeature(
-                rootfs.name,
-                code=code,
-                problem=f"{printed(entry.path)} {text}",
-                hint="leave it out with --drop",
-            )
-
-
-def _inexpressible(entry: Entry) -> tuple[str, str] | None:
-    """Why no image can hold `entry`; None: it can."""
-    if entry.name.startswith(_WHITEOUT):
-        return (
-            "export.whiteout",
-            "has a name that engines take for a removed file; is this a layer of an image, "
-            "rather than a whole root file system?",
-        )
-    if entry.kind is EntryKind.CHARACTER_DEVICE and entry.device == (0, 0):
-        return (
-            "export.whiteout",
-            "is a device 0:0, by which overlay file systems mark a removed file; is this the upper "
-            "folder of an overlay, rather than a whole root file system?",
-        )
-    if len(entry.path) > MAX_PATH or len(entry.name) > MAX_NAME:
-        return (
-            "export.long-path",
-            f"has a path longer than {MAX_PATH} bytes, or a name longer than {MAX_NAME}; "
-            "no engine can unpack it",
-        )
-    if len(entry.target) > MAX_PATH:
-        return "export.long-path", f"points to a path longer than {MAX_PATH} bytes"
-    if entry.device is not None and max(entry.device) > MAX_ID:
-        return "export.device", f"has a device number above {MAX_ID}"
-    return None
-
-
-def _finish(entries: Iterable[Entry], wishes: Wishes) -> tuple[list[Entry], list[Note]]:
-    """`entries` with the attributes and owners that the image shall have."""
-    stripped: dict[str, int] = {}
-    finished = []
-    giving: set[bytes] = set()  # the folders whose ACL is given to what is made in them
-    for entry in entries:
-        xattrs = entry.xattrs
-        if xattrs:
-            xattrs = tuple(pair for pair in xattrs if is_carried(entry.kind, *pair))
-            for key, _ in set(entry.xattrs) - set(xattrs):
-                stripped[key] = stripped.get(key, 0) + 1
-            if entry.kind is EntryKind.FOLDER and any(key == DEFAULT for key, _ in xattrs):
-                giving.add(entry.path)
-        if giving and entry.path and parent(entry.path) in giving:
-            xattrs = _without_inheritance(entry, xattrs)
-        owner = wishes.owner or (entry.uid, entry.gid)
-        if xattrs != entry.xattrs or owner != (entry.uid, entry.gid):
-            finished.append(replace(entry, xattrs=xattrs, uid=owner[0], gid=owner[1]))
-        else:
-            finished.append(entry)
-    notes = [
-        Note(
-            "export.attribute",
-            f"attribute {key} was left out of {count} {'entry' if count == 1 else 'entries'}: "
-            + (
-                "its value or place is not one that engines accept"
-                if travels(key)
-                else "it has a meaning on the source machine only"
-            ),
-        )
-        for key, count in sorted(stripped.items())
-    ]
-    return finished, notes
-
-
-def _without_inheritance(
-    entry: Entry, xattrs: tuple[tuple[str, bytes], ...]
-) -> tuple[tuple[str, bytes], ...]:
-    """`xattrs` so that an engine which makes `entry` takes away what its folder's ACL gave it."""
-    if entry.kind is EntryKind.SYMLINK:
-        return xattrs
-    wanted = {ACCESS: mode_as_acl(entry.mode)}
-    if entry.kind is EntryKind.FOLDER:
-        wanted[DEFAULT] = NO_ENTRIES
-    return tuple(sorted({**wanted, **dict(xattrs)}.items()))
-
-
-def _sanity(entries: Sequence[Entry]) -> Iterator[Note]:
-    """What would surprise the user of the image."""
-    names = {entry.path for entry in entries if b"/" not in entry.path}
-    if not names & {b"bin", b"usr", b"sbin", b"app"}:
-        yield Note(
-            "export.no-root",
-            "there is no /bin, /sbin or /usr: is the source really a root file system?",
-        )
-    root = entries[0] if entries and not entries[0].path else None
-    if root is not None and root.mode & 0o005 != 0o005:
-        yield Note(
-            "export.closed-root",
-            f"/ has mode {root.mode:04o}, so only user {root.uid} and root can run anything in the "
-            "image; chmod 755 the source folder if that is not meant",
-        )
-
-
 def _read_fstab(rootfs: Rootfs) -> bytes:
     for entry in rootfs.entries:
         if entry.path == b"etc/fstab":
-            if entry.content is None or not entry.readable or entry.size > _LARGEST_FSTAB:
+            if entry.content is None or not entry.readable or entry.size > LARGEST_FSTAB:
                 return b""
             return b"".join(entry.content.chunks())
     return b""

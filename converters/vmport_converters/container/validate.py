@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final
 
-from vmport_converters.container.compression import decompress, detect
 from vmport_converters.container.digest import BackgroundDigest
 from vmport_converters.container.image import (
     CONFIG_TYPE,
@@ -22,20 +21,17 @@ from vmport_converters.container.image import (
     MANIFEST_TYPE,
     REF_NAME,
 )
+from vmport_converters.container.image_files import ImageFiles, LayerStream, opening_image
 from vmport_converters.container.layer_check import check_members
 from vmport_converters.container.reference import parse_image_name
 from vmport_converters.container.store import LAYOUT_FILE, blob_path
 from vmport_formats.errors import InputError, UnsafeInput, UsageError
-from vmport_formats.filesystem.tar.reader import SourceStream, read_members
-from vmport_formats.source import FileSource, open_source
+from vmport_formats.filesystem.tar.reader import read_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from vmport_formats.source import ByteSource
-
-_CHUNK: Final = 1 << 20
 _LARGEST_DOCUMENT: Final = 4 << 20
 _MOST_LAYERS: Final = 125
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -46,7 +42,6 @@ _LAYER_TYPES: Final = {
     "application/vnd.oci.image.layer.v1.tar+gzip": "gzip",
     "application/vnd.oci.image.layer.v1.tar+zstd": "zstd",
 }
-_ALGORITHM: Final = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,75 +67,14 @@ def validate_image(
     Raises:
         UnreadableInput: it cannot be read at all.
     """
-    with _opening(path) as files:
+    with opening_image(path) as files:
         return list(_Check(files, on_bytes).findings())
-
-
-class _Files(Protocol):
-    """The files of a layout."""
-
-    def sizes(self) -> Mapping[str, int]: ...
-
-    def pieces(self, name: str) -> Iterator[bytes]: ...
-
-
-class _FolderFiles:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def sizes(self) -> Mapping[str, int]:
-        found = sorted(self._path.rglob("*"))
-        return {
-            item.relative_to(self._path).as_posix(): item.lstat().st_size
-            for item in found
-            if not item.is_dir() or item.is_symlink()
-        }
-
-    def pieces(self, name: str) -> Iterator[bytes]:
-        with open_source(self._path / name) as source:
-            yield from _pieces(source, 0, source.size)
-
-
-class _ArchiveFiles:
-    def __init__(self, source: FileSource) -> None:
-        self._source = source
-        members = list(read_members(SourceStream(source)))
-        self._places = {
-            member.path.decode(errors="surrogateescape"): (member.data, member.size)
-            for member in members
-            if member.stored == member.size and not member.link and member.kind == "file"
-        }
-
-    def sizes(self) -> Mapping[str, int]:
-        return {name: size for name, (_, size) in self._places.items()}
-
-    def pieces(self, name: str) -> Iterator[bytes]:
-        yield from _pieces(self._source, *self._places[name])
-
-
-@contextmanager
-def _opening(path: Path) -> Iterator[_Files]:
-    if path.is_dir():
-        yield _FolderFiles(path)
-    else:
-        with open_source(path) as source:
-            yield _ArchiveFiles(source)
-
-
-class _Blob(NamedTuple):
-    """A blob as its descriptor states it."""
-
-    name: str
-    digest: str
-    media_type: str
-    document: Mapping[str, object]
-    """The descriptor."""
 
 
 class _Check:
     """One pass over a layout, from the top down."""
 
-    def __init__(self, files: _Files, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, files: ImageFiles, on_bytes: Callable[[int], None]) -> None:
         self._files = files
         self._on_bytes = on_bytes
         self._sizes = files.sizes()
@@ -226,7 +160,7 @@ class _Check:
             )
         with closing(BackgroundDigest()) as whole, closing(BackgroundDigest()) as unpacked:
             try:
-                stream = _LayerStream(self._compressed(name, whole), unpacked, place)
+                stream = LayerStream(self._compressed(name, whole), unpacked, place)
                 compression = _LAYER_TYPES[str(media_type)]
                 if stream.compression != compression:
                     yield Finding(
@@ -311,56 +245,6 @@ class _Check:
         return found
 
 
-class _LayerStream:
-    """The tar in a layer, as it is unpacked, and the digest of all of it."""
-
-    def __init__(self, pieces: Iterator[bytes], digest: BackgroundDigest, name: str) -> None:
-        first = next(pieces, b"")
-        known = detect(first)
-        self.name = name
-        self.compression = known.name if known else None
-        whole = _chain(first, pieces)
-        self._pieces = decompress(whole, known, name=name) if known else whole
-        self._digest = digest
-        self._buffer = memoryview(b"")
-        self.position = 0
-
-    def read(self, length: int) -> bytes:
-        parts = []
-        while length:
-            if not self._buffer and not self._fill():
-                break
-            part = self._buffer[:length]
-            self._buffer = self._buffer[len(part) :]
-            parts.append(part)
-            length -= len(part)
-            self.position += len(part)
-        return parts[0].tobytes() if len(parts) == 1 else b"".join(parts)
-
-    def skip(self, length: int) -> bool:
-        while length:
-            if not self._buffer and not self._fill():
-                return False
-            step = min(length, len(self._buffer))
-            self._buffer = self._buffer[step:]
-            length -= step
-            self.position += step
-        return True
-
-    def drain(self) -> bool:
-        """Read what is left; whether it is nothing but zeros."""
-        clean = not any(self._buffer)
-        while self._fill():
-            clean = clean and not any(self._buffer)
-        return clean
-
-    def _fill(self) -> bool:
-        piece = next(self._pieces, b"")
-        self._digest.update(piece)
-        self._buffer = memoryview(piece)
-        return bool(piece)
-
-
 def _check_config(config: Mapping[str, object], layers: int) -> Iterator[Finding]:
     place = "configuration"
     for key in ("architecture", "os"):
@@ -407,16 +291,3 @@ def _object(value: object) -> Mapping[str, object]:
 
 def _list(value: object, otherwise: list[object] | None = None) -> list[object]:
     return value if isinstance(value, list) else otherwise or []
-
-
-def _pieces(source: ByteSource, offset: int, length: int) -> Iterator[bytes]:
-    end = offset + length
-    while offset < end and (piece := source.read_at(offset, min(end - offset, _CHUNK))):
-        offset += len(piece)
-        yield piece
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from vmport_converters.container.selection import Selection, Wishes, select
 from vmport_formats.errors import UnreadableInput, UnsupportedFeature, UsageError, VmportError
 from vmport_formats.filesystem.acl import ACCESS, DEFAULT, NO_ENTRIES, mode_as_acl
 from vmport_formats.filesystem.model import Device, Entry, EntryKind, MemoryContent, path_order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def _entry(path: str, kind: EntryKind = EntryKind.FILE, content: bytes = b"content") -> Entry:
@@ -137,6 +141,17 @@ def test_fstab_becomes_comments_and_its_swap_files_go() -> None:
     assert entry.size == len(text)
 
 
+def test_an_fstab_that_is_none_is_emptied_unread() -> None:
+    class Unreadable:
+        def chunks(self) -> Iterator[bytes]:
+            raise AssertionError("it was read")
+
+    huge = replace(_entry("etc/fstab"), size=1 << 40, content=Unreadable())
+    selection = select(_guest(huge))
+    assert [(one.action, one.size) for one in selection.removals] == [(Action.EMPTY, 1 << 40)]
+    assert selection.content == 0
+
+
 def test_links_to_the_kernel_go_and_others_stay() -> None:
     guest = _guest(
         "boot/grub2/grub.cfg", "usr/lib/modules/6.1/x.ko", "tmp/x",
@@ -201,6 +216,14 @@ def test_keep_wins_over_rules_and_drop_and_brings_its_folders() -> None:
     assert removed["usr/x.pyc"] == "drop"
     machine_id = next(e for e in selection.entries if e.path == b"etc/machine-id")
     assert machine_id.size == len(b"content")
+
+
+def test_a_wish_follows_links_above_it_but_takes_nothing_else() -> None:
+    merged = _guest("usr/lib/a", "usr/lib/b", links={"lib": "usr/lib"})
+    assert set(_removed(select(merged, Wishes(drop=("/lib",))))) == {"lib"}
+    assert set(_removed(select(merged, Wishes(drop=("/lib/a",))))) == {"usr/lib/a"}
+    split = _guest("usr/lib/a", "lib/a")
+    assert set(_removed(select(split, Wishes(drop=("/lib/a",))))) == {"lib/a"}
 
 
 def test_a_wish_that_fits_nothing_is_told() -> None:
@@ -286,6 +309,7 @@ def test_a_file_with_several_names_counts_once_and_not_while_one_is_kept() -> No
     shared = _guest(*[replace(_entry(path), inode=1) for path in names])
     assert [removal.size for removal in select(alone).removals] == [7, 0]
     assert [removal.size for removal in select(shared).removals] == [0, 0]
+    assert select(shared, Wishes(keep=("/boot",))).content == 7
 
 
 def test_owner() -> None:

@@ -14,7 +14,8 @@ import pytest
 from tests.odd_rootfs import make_odd_rootfs
 from tests.tree import Facts, look_at
 from vmport_formats.filesystem.model import EntryKind
-from vmport_formats.filesystem.tar.reader import Member, SourceStream, read_members
+from vmport_formats.filesystem.tar.reader import Member, read_members
+from vmport_formats.filesystem.tar.stream import SourceStream
 from vmport_formats.source import open_source
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from vmport_formats.errors import VmportError
 from vmport_formats.filesystem.model import NANOSECONDS, Device, Entry, EntryKind, MemoryContent
 from vmport_formats.filesystem.tar.header import padding
-from vmport_formats.filesystem.tar.reader import SourceStream, read_members
+from vmport_formats.filesystem.tar.reader import read_members
+from vmport_formats.filesystem.tar.stream import SourceStream
 from vmport_formats.filesystem.tar.writer import END_OF_ARCHIVE, encode_member
 from vmport_formats.source import MemorySource
 

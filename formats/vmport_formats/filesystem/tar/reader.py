@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsafeInput, UnsupportedFeature
 from vmport_formats.filesystem.acl import (
@@ -40,7 +40,7 @@ from vmport_formats.filesystem.tar.sparse import Piece, check_map, read_gnu_map,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vmport_formats.source import ByteSource
+    from vmport_formats.filesystem.tar.stream import TarStream
 
 _MAX_LONG_NAME: Final = 1 << 16
 _LARGEST_ID: Final = 0xFFFFFFFF
@@ -67,54 +67,6 @@ _ACL_KEYWORDS: Final = {
     b"SCHILY.acl.access": ACCESS,
     b"SCHILY.acl.default": DEFAULT,
 }
-
-
-class TarStream(Protocol):
-    """Bytes in order, with a way to pass over some."""
-
-    @property
-    def name(self) -> str:
-        """What to call it in a message."""
-        ...
-
-    @property
-    def position(self) -> int:
-        """How many bytes lie behind."""
-        ...
-
-    def read(self, length: int) -> bytes:
-        """Just `length` bytes; fewer only at the end."""
-        ...
-
-    def skip(self, length: int) -> bool:
-        """Pass over `length` bytes; False when there were fewer."""
-        ...
-
-
-class SourceStream:
-    """A `TarStream` over random access; what is passed over is never read."""
-
-    __slots__ = ("_source", "position")
-
-    def __init__(self, source: ByteSource) -> None:
-        self._source = source
-        self.position = 0
-
-    @property
-    def name(self) -> str:
-        """What to call it in a message."""
-        return self._source.name
-
-    def read(self, length: int) -> bytes:
-        """Just `length` bytes; fewer only at the end."""
-        data = self._source.read_at(self.position, length)
-        self.position += len(data)
-        return data
-
-    def skip(self, length: int) -> bool:
-        """Pass over `length` bytes; False when there were fewer."""
-        self.position += length
-        return self.position <= self._source.size
 
 
 @dataclass(frozen=True, slots=True)
