@@ -44,6 +44,8 @@ class Reference:
     """As written in the file: a path, or something that qemu would take for a URL."""
     declared_format: str | None = None
     """The format that the file declares for it; then it is never probed again."""
+    is_path: bool = True
+    """False: `name` is an identity, such as ``uuid:…``; the file must be found by that."""
 
 
 class Resolver(Protocol):
@@ -82,6 +84,13 @@ class Confined:
         """
         if not self.folders:
             return deny(reference, named_by=named_by)
+        if not reference.is_path:
+            raise UnsafeInput(
+                named_by,
+                code="reference.no-path",
+                problem=f"says what another file is ({reference.kind}), but not where: "
+                f"{reference.name!r}",
+            )
         try:
             target = (Path(named_by).resolve().parent / reference.name).resolve()
             granted = any(target.is_relative_to(folder.resolve()) for folder in self.folders)

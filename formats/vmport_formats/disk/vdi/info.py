@@ -1,4 +1,4 @@
-"""VDI, the disk format of VirtualBox.
+"""VDI metadata: the header, and where it says that the block map and the blocks are.
 
 Source: VirtualBox's own description of the header, ``VDICore.h``.  All numbers are little-endian,
 UUIDs too.  Version 1.1 is what every VirtualBox since 2007 writes; the versions before 1.0 (0.2)
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SIGNATURE_AT: Final = 64
 _SIGNATURE: Final = bytes.fromhex("7f10dabe")
 _NIL: Final = UUID(int=0)
+UUID_PREFIX: Final = "uuid:"
+"""What the name of a parent begins with, for a VDI does not say where that is."""
 # VirtualBox calls it "the old version"; there was no other before 1.0.
 _OLD_VERSION: Final = 0x0000_0002
 _VERSIONS: Final = frozenset({_OLD_VERSION, 0x0001_0000, 0x0001_0001})
@@ -49,7 +51,7 @@ class ImageType(IntEnum):
         return self in {ImageType.UNDO, ImageType.DIFFERENCING}
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """``VDIHEADER1``; of an old image, with the fields that ``VDIHEADER0`` lacks filled in."""
 
     header_size: int  # of this record; 400 when the logical geometry follows it
@@ -95,11 +97,11 @@ _PLACES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """A header, and the version that says where its fields are."""
 
     version: int
-    header: _Header
+    header: Header
 
     @property
     def image_type(self) -> ImageType:
@@ -130,10 +132,8 @@ def read_info(source: ByteSource) -> ImageInfo:
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: with codes ``vdi.*``.
     """
-    layout = _read_header(source)
+    layout = read_layout(source)
     header, image_type = layout.header, layout.image_type
-    _check_size(source, layout)
-    _check_table(source, layout)
     parent = UUID(bytes_le=header.uuid_linkage)
     if image_type.has_parent and parent == _NIL:
         raise CorruptInput(
@@ -144,7 +144,8 @@ def read_info(source: ByteSource) -> ImageInfo:
         )
     references: tuple[Reference, ...] = ()
     if parent != _NIL:
-        references = (Reference(ReferenceKind.PARENT, f"uuid:{parent}", "vdi"),)
+        name = f"{UUID_PREFIX}{parent}"
+        references = (Reference(ReferenceKind.PARENT, name, "vdi", is_path=False),)
     return ImageInfo(
         DiskFormat.VDI,
         variant=image_type.name.lower(),
@@ -157,7 +158,19 @@ def read_info(source: ByteSource) -> ImageInfo:
     )
 
 
-def _read_header(source: ByteSource) -> _Layout:
+def read_layout(source: ByteSource) -> Layout:
+    """The header, each field within its limits, and the map and the blocks inside the file.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: as `read_info`.
+    """
+    layout = _read_header(source)
+    _check_size(source, layout)
+    _check_table(source, layout)
+    return layout
+
+
+def _read_header(source: ByteSource) -> Layout:
     if not matches(source):
         raise CorruptInput(
             source.name,
@@ -184,16 +197,16 @@ def _read_header(source: ByteSource) -> _Layout:
             source, _PREHEADER.size, struct.size, what="the VDI header", code="vdi.header-outside"
         )
     )
-    layout = _Layout(version, _from_old(fields) if old else _Header._make(fields))
+    layout = Layout(version, _from_old(fields) if old else Header._make(fields))
     _check_fields(source, layout)
     return layout
 
 
-def _from_old(fields: tuple[Any, ...]) -> _Header:
+def _from_old(fields: tuple[Any, ...]) -> Header:
     """In the old version, the map follows the header, and the data follows the map."""
     image_type, flags, comment, *geometry, disk_size, block_size, blocks, allocated = fields[:-3]
     blocks_offset = _PREHEADER.size + _OLD_HEADER.size
-    return _Header._make(
+    return Header._make(
         [
             *(_OLD_HEADER.size, image_type, flags, comment),
             *(blocks_offset, blocks_offset + 4 * blocks),
@@ -204,7 +217,7 @@ def _from_old(fields: tuple[Any, ...]) -> _Header:
     )
 
 
-def _check_fields(source: ByteSource, layout: _Layout) -> None:
+def _check_fields(source: ByteSource, layout: Layout) -> None:
     header = layout.header
     if header.image_type not in set(ImageType):
         raise UnsupportedFeature(
@@ -254,7 +267,7 @@ def _check_fields(source: ByteSource, layout: _Layout) -> None:
         )
 
 
-def _check_size(source: ByteSource, layout: _Layout) -> None:
+def _check_size(source: ByteSource, layout: Layout) -> None:
     header = layout.header
     room = header.blocks * header.block_size
     if header.disk_size > min(room, MAX_SIZE):
@@ -275,7 +288,7 @@ def _check_size(source: ByteSource, layout: _Layout) -> None:
         )
 
 
-def _check_table(source: ByteSource, layout: _Layout) -> None:
+def _check_table(source: ByteSource, layout: Layout) -> None:
     """The map and the data lie in the file, in this order and apart."""
     header = layout.header
     end_of_header = _PREHEADER.size + header.header_size
@@ -317,7 +330,7 @@ def _check_table(source: ByteSource, layout: _Layout) -> None:
         )
 
 
-def _concerns(layout: _Layout, parent: UUID) -> list[Concern]:
+def _concerns(layout: Layout, parent: UUID) -> list[Concern]:
     concerns = []
     if parent != _NIL:
         concerns.append(
@@ -345,7 +358,7 @@ def _concerns(layout: _Layout, parent: UUID) -> list[Concern]:
     return concerns
 
 
-def _details(layout: _Layout, parent: UUID) -> dict[str, object]:
+def _details(layout: Layout, parent: UUID) -> dict[str, object]:
     header = layout.header
     details: dict[str, object] = {
         "version": f"{layout.version >> 16}.{layout.version & 0xFFFF}",

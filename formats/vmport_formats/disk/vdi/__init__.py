@@ -1,0 +1,20 @@
+"""VDI, the disk format of VirtualBox.  Source: VirtualBox's own description, ``VDICore.h``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vmport_formats.disk.vdi.info import matches, read_info
+
+if TYPE_CHECKING:
+    from vmport_formats.disk.layer import Layer, Opener
+    from vmport_formats.source import ByteSource
+
+__all__ = ["matches", "open_layer", "read_info"]
+
+
+def open_layer(source: ByteSource, opener: Opener) -> Layer:
+    """See `layer.open_layer`, which is imported only when content is read."""
+    from vmport_formats.disk.vdi import layer
+
+    return layer.open_layer(source, opener)

@@ -1,0 +1,106 @@
+"""VDI content: blocks, placed by a block map.
+
+Source: VirtualBox's ``VDICore.h``.  A block that is free falls through to the parent, one that is
+marked as zero does not, whatever the type of the image (VirtualBox ticket 850).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from vmport_formats.disk.block_layer import BlockLayer
+from vmport_formats.disk.layer import Found, Run
+from vmport_formats.disk.occupancy import Occupancy
+from vmport_formats.disk.tables import EntryKind, FlatTable, Place, TableReader
+from vmport_formats.disk.vdi.info import read_info, read_layout
+from vmport_formats.errors import CorruptInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vmport_formats.disk.layer import Opener
+    from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.disk.tables import Stretch
+    from vmport_formats.disk.vdi.info import Layout
+    from vmport_formats.references import Reference
+    from vmport_formats.source import ByteSource
+
+_FREE: Final = 0xFFFF_FFFF
+_ZERO: Final = 0xFFFF_FFFE
+_MARKS: Final = {_FREE: Found.ABSENT, _ZERO: Found.ZERO}
+
+
+class VdiLayer(BlockLayer):
+    """A `layer.Layer`, and a `layer.Child`."""
+
+    def __init__(self, source: ByteSource, info: ImageInfo, layout: Layout) -> None:
+        self._source = source
+        self._data = layout.header.data_offset
+        self._stride = layout.stride
+        self._extra = layout.header.block_extra
+        blocks = layout.header.blocks
+
+        def place(value: int) -> Place:
+            if value >= blocks:
+                raise ValueError(f"is for block {value} of the file, which can have {blocks}")
+            return Place(self._data + value * self._stride, self._stride)
+
+        kind = EntryKind(
+            "block map entry",
+            code="vdi.block-map-entry",
+            width=4,
+            order="little",
+            marks=frozenset(_MARKS),
+            step=1,
+            place=place,
+        )
+        reader = TableReader(source, kind, Occupancy(self._data, self._stride))
+        table = FlatTable(reader, layout.header.blocks_offset, blocks)
+        super().__init__(info, layout.header.block_size, table, self._runs_of)
+
+    @property
+    def parent(self) -> Reference | None:
+        """See `layer.Child`."""
+        return self.info.backing
+
+    def check_parent(self, parent: ImageInfo, name: str) -> None:
+        """See `layer.Child`: both UUIDs of the parent are those that this image remembers."""
+        for key, remembered, code, problem in (
+            ("uuid-create", "uuid-linkage", "vdi.parent-uuid", "rests on the VDI with UUID"),
+            (
+                "uuid-modify",
+                "uuid-parent-modify",
+                "vdi.parent-changed",
+                "was made when the modification UUID of its parent was",
+            ),
+        ):
+            wanted, found = self.info.details[remembered], parent.details.get(key)
+            if found != wanted and wanted != str(UUID(int=0)):
+                raise CorruptInput(
+                    self._source.name,
+                    code=code,
+                    problem=f"{problem} {wanted}, but that of {name} is {found}",
+                    hint="let VirtualBox make one image of the two: VBoxManage clonemedium"
+                    if code == "vdi.parent-changed"
+                    else None,
+                )
+
+    def _runs_of(self, stretch: Stretch) -> Iterator[Run]:
+        if stretch.value in _MARKS:
+            yield Run(stretch.entries * self._block_size, _MARKS[stretch.value])
+            return
+        # Blocks follow each other without a gap, unless there are extra bytes before each.
+        together = 1 if self._extra else stretch.entries
+        for number in range(0, stretch.entries, together):
+            at = self._data + (stretch.value + number) * self._stride + self._extra
+            yield Run(together * self._block_size, Found.STORED, self._source, at)
+
+
+def open_layer(source: ByteSource, opener: Opener) -> VdiLayer:
+    """The content of a VDI.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: as `info.read_info`.
+    """
+    return VdiLayer(source, read_info(source), read_layout(source))
