@@ -90,8 +90,7 @@ def _hear(handler: Callable[[int, FrameType | None], object] | signal.Handlers) 
 def main() -> NoReturn:
     """Run the command line and exit; the entry point of the ``vmport`` script."""
     code = run(sys.argv[1:])
-    if code == INTERRUPTED:
-        _hear(signal.SIG_IGN)  # to be told again changes nothing
+    _hear(signal.SIG_IGN)  # it is decided; to be stopped now, or told again, changes nothing
     sys.exit(code)
 
 
