@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vmport_formats.errors import VmportError
 from vmport_formats.filesystem.model import NANOSECONDS, Device, Entry, EntryKind, MemoryContent
-from vmport_formats.filesystem.tar.header import padding
+from vmport_formats.filesystem.tar.header import format_header, padding, parse_header
 from vmport_formats.filesystem.tar.reader import read_members
 from vmport_formats.filesystem.tar.stream import SourceStream
 from vmport_formats.filesystem.tar.writer import END_OF_ARCHIVE, encode_member
@@ -172,6 +172,12 @@ def test_a_file_of_more_than_8_gib_is_written_and_read() -> None:
         first = tar.next()
         assert first is not None
         assert first.size == size
+
+
+def test_a_blob_of_more_than_8_gib_needs_no_record() -> None:
+    header = format_header(b"blob", typeflag=b"0", mode=0o644, size=9 << 30)
+    assert tarfile.TarInfo.frombuf(header, "utf-8", "strict").size == 9 << 30
+    assert parse_header(header, archive="x", at=0).size == 9 << 30
 
 
 @settings(max_examples=250, deadline=1000)
