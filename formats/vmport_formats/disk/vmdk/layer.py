@@ -274,7 +274,7 @@ def _hosted_grains(source: ByteSource, extent: SparseExtent, begin: int) -> Grai
     pointers = SectorPointers(
         header.num_gtes_per_gt,
         header.grain_size,
-        zeroed=header.version > 1 or bool(header.flags & Flag.ZEROED_GRAINS),
+        zeroed=bool(header.flags & Flag.ZEROED_GRAINS),
         packed=extent.compressed,
     )
     length = 4 * -(-header.capacity // (header.grain_size * header.num_gtes_per_gt))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vmport_formats.disk.vmdk.esx import Layout
 
 _ZEROED: Final = 1
-"""The entry for a grain of zeros, since version 2."""
+"""The entry for a grain of zeros, where the header says that there are such."""
 
 
 class Pointers(Protocol):
@@ -89,12 +89,11 @@ class SectorPointers:
 
     def grain(self, entry: int) -> tuple[Found, int]:
         """See `Pointers`."""
+        # Any number of a sector can be; what else lies there, the caller knows.
         if not entry:
             return Found.ABSENT, 0
-        if entry == _ZEROED:
-            if self.zeroed:
-                return Found.ZERO, 0
-            raise ValueError("marks a grain of zeros, but the header says that there are none")
+        if entry == _ZEROED and self.zeroed:
+            return Found.ZERO, 0
         return Found.PACKED if self.packed else Found.STORED, entry * SECTOR
 
 
