@@ -112,8 +112,9 @@ def run(arguments: list[str]) -> int:
         return WRONG_USAGE
     except KeyboardInterrupt:
         outcome = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away: its choice, not an error.
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output went away: its choice, not an error.  Typer turns that into an
+        # exit with status 1, and nothing else into an exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if outcome == INTERRUPTED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vmport.render.console import result_console
 from vmport.render.errors import printable
 from vmport_converters.machine.rules.model import Severity
 
@@ -83,20 +84,18 @@ def print_findings(report: FileReport, *, quiet: bool = False) -> None:
 
     When `quiet`, only errors are shown.
     """
-    from rich.console import Console
-
     if report.dialect is None:
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = result_console()
     for finding in report.findings:
         if quiet and finding.severity is not Severity.ERROR:
             continue
         console.print(finding_text(report.path, finding), end="")
     for rule in report.capped:
-        console.print(f"{printable(report.path)}: {rule}: and more of these", markup=False)
+        console.print(f"{printable(report.path)}: {rule}: and more of these")
     if not quiet:
         name, counts = printable(report.path), _counts(report)
-        console.print(f"{name}: {report.dialect.label}: {counts}", markup=False)
+        console.print(f"{name}: {report.dialect.label}: {counts}")
 
 
 def finding_text(path: str, finding: Finding) -> Text:

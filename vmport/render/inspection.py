@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import TextIOWrapper
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
+from vmport.render.console import result_console
 from vmport.render.errors import printable
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.units import format_size
@@ -115,16 +114,12 @@ def print_inspections(inspections: list[Inspection], *, everything: bool = False
     `everything` shows all details of the format, as JSON does; without it those that people ask
     for.
     """
-    from rich.console import Console
-
-    if sys.stdout.encoding.lower() != "utf-8" and isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = result_console()
     for number, inspection in enumerate(inspections):
         if number:
             console.print()
         for line in _lines(inspection, everything=everything):
-            console.print(line, soft_wrap=True)
+            console.print(line)
 
 
 _INDENT: Final = "  "

@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from vmport.render.console import result_console
 from vmport.render.errors import printable
 from vmport_formats.machine.ledger import Impact, Verdict
 
@@ -128,16 +129,13 @@ def print_ledger(
     ledger: Ledger, conversions: Sequence[DiskConversion], *, destination: str, verbose: bool
 ) -> None:
     """Print the text, colours only on a terminal and never under NO_COLOR."""
-    from rich.console import Console
     from rich.text import Text
 
-    if sys.stdout.encoding.lower() != "utf-8" and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = result_console()
     width = min(console.width, WIDTH)
     lines = _lines(ledger, conversions, destination=destination, verbose=verbose, width=width)
     for line in lines:
-        console.print(Text(line.text, style=line.style), soft_wrap=True)
+        console.print(Text(line.text, style=line.style))
 
 
 def ledger_text(ledger: Ledger, conversions: Sequence[DiskConversion], *, destination: str) -> str:
