@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SEGMENT: Final = 1 << 14
+_SEGMENT: Final = 1 << 11
 """Units that one number keeps, a bit for each."""
-_MOST_SEGMENTS: Final = 1 << 14
-"""32 MiB of bits: 2^28 units, which is 16 TiB of 64 KiB clusters, or 256 TiB of 1 MiB blocks."""
+_MOST_SEGMENTS: Final = 1 << 16
+"""Some 30 MiB for 2^27 units, which is 8 TiB of 64 KiB clusters, or 128 TiB of 1 MiB blocks."""
 
 
 class Clash(NamedTuple):
@@ -26,7 +26,7 @@ class Clash(NamedTuple):
 class Occupancy:
     """What is in use of a file from `start` on, in units of `unit` bytes.
 
-    Safe in several threads at once.  It keeps so much and no more: of a file with more than 2^28
+    Safe in several threads at once.  It keeps so much and no more: of a file with more than 2^27
     units in use, or with few that lie far apart, some may be used twice unnoticed.
     """
 

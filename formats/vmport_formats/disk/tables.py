@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from vmport_formats.disk.occupancy import Occupancy
     from vmport_formats.source import ByteSource
 
-_BATCH: Final = 8192
+_BATCH: Final = 4096
 """Entries that are decoded at a time."""
+_MOST_AHEAD: Final = 16
+"""Batches that are looked at together, where those before were of one mark."""
 _CACHE: Final = MIB
 """Bytes of decoded entries that are kept, of each kind of table."""
 
@@ -68,8 +70,8 @@ class EntryKind:
     """Values that place nothing."""
     step: int
     """From an entry to the next, where what they place follows each other in the file."""
-    place: Callable[[int], Place]
-    """Where a value, which is no mark, points.
+    place: Callable[[int], tuple[int, int, bool]]
+    """Where a value, which is no mark, points: a `Place`, or a plain tuple, which is faster.
 
     Raises ValueError, with words that follow "this entry", where it cannot point.
     """
@@ -106,33 +108,46 @@ class TableReader:
     def stretches(self, at: int, size: int, first: int, last: int) -> Iterator[Stretch]:
         """As `EntryTable.stretches`, of the table with `size` entries at host offset `at`."""
         width = self._kind.width
-        index = first
+        index = known = first
+        ahead = 1
         while index < last:
-            if 0 in self._kind.marks and last - index > _BATCH:
-                hole = _hole(self._source, at + width * index, width * (last - index)) // width
-                if hole:
+            if 0 in self._kind.marks and index >= known and last - index > _BATCH:
+                # Up to `known`, the table is not in a hole of the file.
+                begin, end = _data(self._source, at + width * index, at + width * last)
+                known = max(index + 1, (end - at) // width)
+                if hole := (begin - at) // width - index:
                     yield Stretch(index, hole, 0)
                     index += hole
                     continue
             start = index - index % _BATCH
+            stop = min(last, start + ahead * _BATCH)
+            if ahead > 1 and (mark := self._mark(at + width * index, stop - index)) is not None:
+                yield Stretch(index, stop - index, mark)
+                index = stop
+                ahead = min(2 * ahead, _MOST_AHEAD)
+                continue
             batch = self._batch(at + width * start, min(_BATCH, size - start))
             stop = min(last, start + _BATCH)
+            ahead = 1
             if isinstance(batch, int):
                 yield Stretch(index, stop - index, batch)
+                ahead = 2
             else:
-                for found in self._split(batch, index - start, stop - start):
-                    yield Stretch(found.start + start, found.entries, found.value)
+                for first_entry, count, value in self._split(batch, index - start, stop - start):
+                    yield Stretch(start + first_entry, count, value)
             index = stop
 
-    def _split(self, entries: array[int], index: int, end: int) -> Iterator[Stretch]:
-        kind = self._kind
+    def _split(self, entries: array[int], index: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """What makes up stretches."""
+        marks, single, step = self._kind.marks, self._kind.single, self._kind.step
         while index < end:
             value = entries[index]
-            if value & kind.single:
-                count = 1
-            else:
-                count = _reach(entries, index, end, 0 if value in kind.marks else kind.step)
-            yield Stretch(index, count, value)
+            up = 0 if value in marks else step
+            count = 1
+            following = index + 1
+            if following < end and entries[following] == value + up and not value & single:
+                count = _reach(entries, index, end, up)
+            yield index, count, value
             index += count
 
     def _batch(self, at: int, count: int) -> array[int] | int:
@@ -154,38 +169,46 @@ class TableReader:
             return batch
 
     def _decode(self, at: int, count: int) -> array[int] | int:
-        width = self._kind.width
-        data = read_exactly(self._source, at, width * count, what="a table", code=self._kind.code)
-        first = data[:width]
-        if data[-width:] == first and data == first * count:
-            value = int.from_bytes(first, self._kind.order)
-            if value in self._kind.marks:
-                return value
-        return decoded(data, width, self._kind.order)
+        data = self._read(at, count)
+        mark = self._only_mark(data, count)
+        return decoded(data, self._kind.width, self._kind.order) if mark is None else mark
+
+    def _mark(self, at: int, count: int) -> int | None:
+        """What all of `count` entries from `at` on are, if it is one mark."""
+        return self._only_mark(self._read(at, count), count)
+
+    def _read(self, at: int, count: int) -> bytes:
+        length = self._kind.width * count
+        return read_exactly(self._source, at, length, what="a table", code=self._kind.code)
+
+    def _only_mark(self, data: bytes, count: int) -> int | None:
+        first = data[: self._kind.width]
+        value = int.from_bytes(first, self._kind.order)
+        return value if value in self._kind.marks and data == first * count else None
 
     def _check(self, entries: array[int], at: int) -> None:
         """That each entry, the first of which is at `at`, points where it may."""
-        kind = self._kind
+        marks, width, place = self._kind.marks, self._kind.width, self._kind.place
+        begin, file_end = self._occupancy.start, self._source.size
         ranges: list[tuple[int, int]] = []
         places: list[tuple[int, int]] = []
         for index, count, value in self._split(entries, 0, len(entries)):
-            if value in kind.marks:
+            if value in marks:
                 continue
-            where = at + kind.width * index
+            where = at + width * index
             try:
-                start, length, alone = kind.place(value)
+                start, length, alone = place(value)
             except ValueError as error:
                 raise self._wrong(where, str(error)) from None
             end = start + count * length
-            if start < self._occupancy.start:
+            if start < begin:
                 raise self._wrong(
                     where,
-                    f"points to {start:#x}; must be {self._occupancy.start:#x} or more, behind "
-                    "the header",
+                    f"points to {start:#x}; must be {begin:#x} or more, behind the header",
                 )
-            if end > self._source.size:
-                fitting = max(0, self._source.size - start) // length
-                raise self._outside(where + kind.width * fitting, start + fitting * length, length)
+            if end > file_end:
+                fitting = max(0, file_end - start) // length
+                raise self._outside(where + width * fitting, start + fitting * length, length)
             if alone:
                 ranges.append((start, end))
                 places.append((where, length))
@@ -193,7 +216,7 @@ class TableReader:
             where, length = places[clash.number]
             index = (clash.at - ranges[clash.number][0]) // length
             raise self._wrong(
-                where + kind.width * index,
+                where + width * index,
                 f"points to {ranges[clash.number][0] + index * length:#x}, where something else "
                 "lies: a table or another block",
             )
@@ -287,12 +310,13 @@ def largest(
     best = 0, 0
     index = 0
     while index < count:
-        if hole := _hole(source, at + width * index, width * (count - index)) // width:
+        begin, _ = _data(source, at + width * index, at + width * count)
+        if hole := (begin - at) // width - index:
             index += hole
             continue
-        length = min(_BATCH, count - index)
+        length = min(_MOST_AHEAD * _BATCH, count - index)
         data = read_exactly(source, at + width * index, width * length, what="a table")
-        if data.count(0) != len(data):
+        if data != bytes(len(data)):
             numbers = decoded(data, width, order)
             if (value := max(numbers)) > best[1]:
                 best = index + numbers.index(value), value
@@ -300,11 +324,13 @@ def largest(
     return best
 
 
-def _hole(source: ByteSource, at: int, length: int) -> int:
-    """How many bytes from `at` on are a hole of the file."""
-    inside = max(0, min(length, source.size - at))
-    start, _ = next(source.data_ranges(at, inside), (at + inside, 0))
-    return start - at
+def _data(source: ByteSource, start: int, end: int) -> tuple[int, int]:
+    """Where between two offsets the file has data for the first time, and up to where.
+
+    An empty range at the end, or at the end of the file, if it has none.
+    """
+    end = max(start, min(end, source.size))
+    return next(source.data_ranges(start, end - start), (end, end))
 
 
 def _reach(entries: array[int], index: int, end: int, step: int) -> int:

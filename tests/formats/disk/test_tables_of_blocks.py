@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vmport_formats.disk.bitmaps import bit_runs
 from vmport_formats.disk.occupancy import Occupancy
-from vmport_formats.disk.tables import EntryKind, FlatTable, Place, TableReader, largest
+from vmport_formats.disk.tables import EntryKind, FlatTable, TableReader, largest
 from vmport_formats.errors import CorruptInput, TruncatedInput
 from vmport_formats.source import FileSource, MemorySource, open_source
 
@@ -46,7 +46,7 @@ def kind(
         order=order,
         marks=frozenset({FREE, ZERO}),
         step=step,
-        place=lambda value: Place(value << 12, step << 12),
+        place=lambda value: (value << 12, step << 12, True),
     )
 
 

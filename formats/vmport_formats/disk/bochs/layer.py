@@ -9,7 +9,7 @@ from vmport_formats.disk.block_layer import BlockLayer
 from vmport_formats.disk.bochs.info import read_header, read_info
 from vmport_formats.disk.layer import Found, Run
 from vmport_formats.disk.occupancy import Occupancy
-from vmport_formats.disk.tables import EntryKind, FlatTable, Place, TableReader
+from vmport_formats.disk.tables import EntryKind, FlatTable, TableReader
 from vmport_formats.units import SECTOR
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def open_layer(source: ByteSource, opener: Opener) -> BlockLayer:
         order="little",
         marks=frozenset({_ABSENT}),
         step=1,
-        place=lambda value: Place(data + value * (bitmap + extent), bitmap + extent),
+        place=lambda value: (data + value * (bitmap + extent), bitmap + extent, True),
     )
     reader = TableReader(source, kind, Occupancy(data, bitmap + extent))
 

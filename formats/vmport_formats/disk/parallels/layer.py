@@ -11,7 +11,7 @@ from vmport_formats.disk.block_layer import BlockLayer
 from vmport_formats.disk.layer import Found, Run
 from vmport_formats.disk.occupancy import Occupancy
 from vmport_formats.disk.parallels.info import BAT, read_header, read_info
-from vmport_formats.disk.tables import EntryKind, FlatTable, Place, TableReader
+from vmport_formats.disk.tables import EntryKind, FlatTable, TableReader
 from vmport_formats.units import SECTOR
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ def open_layer(source: ByteSource, opener: Opener) -> BlockLayer:
     cluster, unit = header.cluster_size, header.unit
     data = header.data_offset * SECTOR or -(-(BAT + 4 * header.bat_entries) // SECTOR) * SECTOR
 
-    def place(value: int) -> Place:
+    def place(value: int) -> tuple[int, int, bool]:
         at = value * unit
         if (at - data) % cluster and at > data:
             raise ValueError(
                 f"points to {at:#x}; must be a multiple of the cluster size of {cluster} behind "
                 f"the start of the data at {data:#x}"
             )
-        return Place(at, cluster)
+        return at, cluster, True
 
     kind = EntryKind(
         "block table entry",

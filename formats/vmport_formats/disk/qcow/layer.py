@@ -12,7 +12,7 @@ from vmport_formats.disk.codecs import inflate_raw
 from vmport_formats.disk.layer import Found, Run, Unit
 from vmport_formats.disk.occupancy import Occupancy
 from vmport_formats.disk.qcow.info import read_header, read_info
-from vmport_formats.disk.tables import EntryKind, FlatTable, Place, TableReader, TwoLevelTable
+from vmport_formats.disk.tables import EntryKind, FlatTable, TableReader, TwoLevelTable
 from vmport_formats.errors import LockedInput
 from vmport_formats.units import SECTOR
 
@@ -53,7 +53,7 @@ def open_layer(
         order="big",
         marks=frozenset({_ABSENT}),
         step=table,
-        place=lambda value: Place(_aligned(value), table),
+        place=lambda value: (_aligned(value), table, True),
     )
     lower = EntryKind(
         "L2 table entry",
@@ -83,13 +83,13 @@ class _Clusters:
         self._size = header.cluster_size
         self._length_shift = 63 - header.cluster_bits
 
-    def place(self, value: int) -> Place:
+    def place(self, value: int) -> tuple[int, int, bool]:
         if not value & _PACKED:
-            return Place(_aligned(value), self._size)
+            return _aligned(value), self._size, True
         at, length = self._packed(value)
         if not length:
             raise ValueError("is of a compressed cluster, but of 0 bytes")
-        return Place(at, length, alone=False)
+        return at, length, False
 
     def found(self, stretch: Stretch) -> Iterator[Run]:
         value, length = stretch.value, stretch.entries * self._size

@@ -13,7 +13,7 @@ from vmport_formats.disk.block_layer import BlockLayer
 from vmport_formats.disk.layer import Found, Run
 from vmport_formats.disk.occupancy import Occupancy
 from vmport_formats.disk.qed.info import read_header, read_info
-from vmport_formats.disk.tables import EntryKind, FlatTable, Place, TableReader, TwoLevelTable
+from vmport_formats.disk.tables import EntryKind, FlatTable, TableReader, TwoLevelTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,9 +75,9 @@ def open_layer(source: ByteSource, opener: Opener) -> BlockLayer:
     return BlockLayer(info, cluster, tables, found)
 
 
-def _place(value: int, *, cluster: int, length: int) -> Place:
+def _place(value: int, *, cluster: int, length: int) -> tuple[int, int, bool]:
     if value % cluster:
         raise ValueError(
             f"points to {value:#x}; must be a multiple of the cluster size of {cluster}"
         )
-    return Place(value, length)
+    return value, length, True

@@ -12,7 +12,7 @@ from uuid import UUID
 from vmport_formats.disk.block_layer import BlockLayer
 from vmport_formats.disk.layer import Found, Run
 from vmport_formats.disk.occupancy import Occupancy
-from vmport_formats.disk.tables import EntryKind, FlatTable, Place, TableReader
+from vmport_formats.disk.tables import EntryKind, FlatTable, TableReader
 from vmport_formats.disk.vdi.info import read_info, read_layout
 from vmport_formats.errors import CorruptInput
 
@@ -41,10 +41,10 @@ class VdiLayer(BlockLayer):
         self._extra = layout.header.block_extra
         blocks = layout.header.blocks
 
-        def place(value: int) -> Place:
+        def place(value: int) -> tuple[int, int, bool]:
             if value >= blocks:
                 raise ValueError(f"is for block {value} of the file, which can have {blocks}")
-            return Place(self._data + value * self._stride, self._stride)
+            return self._data + value * self._stride, self._stride, True
 
         kind = EntryKind(
             "block map entry",
@@ -60,11 +60,11 @@ class VdiLayer(BlockLayer):
         super().__init__(info, layout.header.block_size, table, self._runs_of)
 
     @property
-    def parent(self) -> Reference | None:
+    def parents(self) -> tuple[Reference, ...]:
         """See `layer.Child`."""
-        return self.info.backing
+        return self.info.references
 
-    def check_parent(self, parent: ImageInfo, name: str) -> None:
+    def check_parent(self, parent: ImageInfo, source: ByteSource) -> tuple[()]:
         """See `layer.Child`: both UUIDs of the parent are those that this image remembers."""
         for key, remembered, code, problem in (
             ("uuid-create", "uuid-linkage", "vdi.parent-uuid", "rests on the VDI with UUID"),
@@ -80,11 +80,12 @@ class VdiLayer(BlockLayer):
                 raise CorruptInput(
                     self._source.name,
                     code=code,
-                    problem=f"{problem} {wanted}, but that of {name} is {found}",
+                    problem=f"{problem} {wanted}, but that of {source.name} is {found}",
                     hint="let VirtualBox make one image of the two: VBoxManage clonemedium"
                     if code == "vdi.parent-changed"
                     else None,
                 )
+        return ()
 
     def _runs_of(self, stretch: Stretch) -> Iterator[Run]:
         if stretch.value in _MARKS:
