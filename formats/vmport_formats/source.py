@@ -48,7 +48,7 @@ class ByteSource(Protocol):
 class FileSource:
     """A `ByteSource` over an open file descriptor; it does not close it."""
 
-    __slots__ = ("_descriptor", "allocated", "identity", "name", "size")
+    __slots__ = ("_descriptor", "allocated", "identity", "modified", "name", "size")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class FileSource:
         size: int,
         allocated: int = 0,
         identity: tuple[int, int] | None = None,
+        modified: float | None = None,
     ) -> None:
         self._descriptor = descriptor
         self.name = name
@@ -66,6 +67,8 @@ class FileSource:
         """Bytes that the file takes on its file system, which are fewer when it has holes."""
         self.identity = identity
         """Device and inode, the same for all names of one file, where that is known."""
+        self.modified = modified
+        """When it was changed last, in seconds since 1970-01-01 UTC, where that is known."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer only at the end of the file."""
@@ -215,6 +218,7 @@ def open_source(
             size=size,
             allocated=status.st_blocks * 512,
             identity=(status.st_dev, status.st_ino),
+            modified=status.st_mtime,
         )
     finally:
         os.close(descriptor)

@@ -14,17 +14,19 @@ from vmport_formats.disk.extents import Extent, ExtentKind, merge
 from vmport_formats.disk.fetch import Fetcher
 from vmport_formats.disk.layer import Child, Found, Run, sparse
 from vmport_formats.disk.model import DiskFormat
+from vmport_formats.disk.parents import Failure, foremost, whereabouts
 from vmport_formats.disk.probe import detect, reader
-from vmport_formats.errors import UnsafeInput, UnsupportedFeature
+from vmport_formats.errors import UnsafeInput, UnsupportedFeature, VmportError
 from vmport_formats.references import deny
 from vmport_formats.source import FileSource, open_source
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from vmport_formats.disk.layer import Layer, Opener
-    from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.disk.model import Concern, ImageInfo
     from vmport_formats.disk.streaming import Piece
     from vmport_formats.references import Reference, Resolver
     from vmport_formats.source import ByteSource
@@ -39,7 +41,9 @@ class DiskImage:
     Reading is safe from several threads at once.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], concerns: Sequence[Concern] = ()) -> None:
+        self.concerns = tuple(concerns)
+        """What is odd about the images of the chain fitting together."""
         self._layers = tuple(layers)
         self._fetcher = Fetcher()
 
@@ -210,44 +214,84 @@ def open_image(
     if passphrase is not None:
         choices["passphrase"] = passphrase
     with ExitStack() as stack:
-        layers: list[Layer] = []
-        seen: set[tuple[int, int]] = set()
         source = (
             stack.enter_context(open_source(image))
             if isinstance(image, str | os.PathLike)
             else image
         )
-        while True:
-            _check_chain(source, len(layers), seen)
-            layer = _open_layer(source, declared, resolver, stack, choices)
-            if layers and isinstance(layers[-1], Child):
-                layers[-1].check_parent(layer.info, source.name)
-            layers.append(layer)
-            parent = layer.parent if isinstance(layer, Child) else layer.info.backing
-            if parent is None:
-                break
-            target = resolver(parent, named_by=source.name)
-            declared = _declared(parent, source.name)
-            source = stack.enter_context(open_source(target))
-            choices.pop("snapshot", None)
-        yield DiskImage(layers)
+        chain = _Chain(resolver, stack, choices)
+        chain.add(source, declared, stack)
+        while chain.follow():
+            pass
+        yield DiskImage(chain.layers, chain.concerns)
 
 
-def _check_chain(source: ByteSource, depth: int, seen: set[tuple[int, int]]) -> None:
-    if depth >= MAX_DEPTH:
-        raise UnsafeInput(
-            source.name,
-            code="chain.depth",
-            problem=f"the chain of images is longer than {MAX_DEPTH}",
-        )
-    if isinstance(source, FileSource) and source.identity is not None:
-        if source.identity in seen:
+class _Chain:
+    """The images that were opened so far."""
+
+    def __init__(
+        self, resolver: Resolver, stack: ExitStack, choices: dict[str, str | bytes]
+    ) -> None:
+        self.layers: list[Layer] = []
+        self.concerns: list[Concern] = []
+        self._resolver = resolver
+        self._stack = stack
+        self._choices = choices
+        self._name = ""
+        self._seen: set[tuple[int, int]] = set()
+
+    def follow(self) -> bool:
+        """Add the parent of the last image; whether it has one."""
+        layer, child = self.layers[-1], self._name
+        names = layer.parents if isinstance(layer, Child) else _backing(layer.info)
+        self._choices.pop("snapshot", None)
+        failures: list[Failure] = []
+        tried: set[Path] = set()
+        for place in whereabouts(names):
+            opened = False
+            try:
+                with ExitStack() as attempt:
+                    target = self._resolver(place, named_by=child)
+                    if target in tried:
+                        continue
+                    tried.add(target)
+                    source = attempt.enter_context(open_source(target))
+                    opened = True
+                    self.add(source, _declared(place, child), attempt)
+                    self._stack.enter_context(attempt.pop_all())
+                    return True
+            except VmportError as error:
+                failures.append(Failure(place, error, opened))
+        if failures:
+            raise foremost(child, failures)
+        return False
+
+    def add(self, source: ByteSource, declared: DiskFormat | None, stack: ExitStack) -> None:
+        """Open the image in `source`, and on `stack` what it needs besides a parent."""
+        if len(self.layers) >= MAX_DEPTH:
+            raise UnsafeInput(
+                source.name,
+                code="chain.depth",
+                problem=f"the chain of images is longer than {MAX_DEPTH}",
+            )
+        identity = source.identity if isinstance(source, FileSource) else None
+        if identity in self._seen:
             raise UnsafeInput(
                 source.name,
                 code="chain.loop",
                 problem="the chain of images leads back to this one",
             )
-        seen.add(source.identity)
+        layer = _open_layer(source, declared, self._resolver, stack, self._choices)
+        if self.layers and isinstance(self.layers[-1], Child):
+            self.concerns += self.layers[-1].check_parent(layer.info, source)
+        self.layers.append(layer)
+        self._name = source.name
+        if identity is not None:
+            self._seen.add(identity)
+
+
+def _backing(info: ImageInfo) -> tuple[Reference, ...]:
+    return () if info.backing is None else (info.backing,)
 
 
 def _open_layer(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 from vmport_formats.errors import VmportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.disk.model import Concern, ImageInfo
     from vmport_formats.references import Reference
     from vmport_formats.source import ByteSource
 
@@ -100,12 +100,14 @@ class Child(Protocol):
     """A layer that knows more of its parent than the name in its metadata."""
 
     @property
-    def parent(self) -> Reference | None:
-        """The image that it rests on, in place of `ImageInfo.backing`."""
+    def parents(self) -> Sequence[Reference]:
+        """The image that it rests on, by each of its names, in place of `ImageInfo.backing`."""
         ...
 
-    def check_parent(self, parent: ImageInfo, name: str) -> None:
-        """That `parent`, which is the file called `name`, is the image that it was made from.
+    def check_parent(self, parent: ImageInfo, source: ByteSource) -> Sequence[Concern]:
+        """That `parent`, which was read from `source`, is the image that it was made from.
+
+        What is returned speaks against it, but is no proof.
 
         Raises:
             CorruptInput: it is another one, or has been changed since.

@@ -67,7 +67,8 @@ class VmdkLayer:
         """`name` is that of the file, for messages."""
         self.info = vmdk.info
         self.size = int(vmdk.info.virtual_size)
-        self.parent = parent_of(vmdk, name)
+        parent = parent_of(vmdk, name)
+        self.parents = () if parent is None else (parent,)
         self._name = name
         self._pieces = pieces
         self._begins = [piece.begin for piece in pieces]
@@ -85,9 +86,10 @@ class VmdkLayer:
             offset = stop
             number += 1
 
-    def check_parent(self, parent: ImageInfo, name: str) -> None:
+    def check_parent(self, parent: ImageInfo, source: ByteSource) -> tuple[()]:
         """See `layer.Child.check_parent`."""
-        check_parent(self.info, self._name, parent, name)
+        check_parent(self.info, self._name, parent, source.name)
+        return ()
 
 
 class _Flat:
