@@ -57,8 +57,9 @@ def _inflate(packed: bytes, size: int, window: int) -> bytes | bytearray:
                 return data
     stream = zlib.decompressobj(window)
     try:
-        # One byte more than wanted, so that a stream of the right size comes to its end.
-        found = stream.decompress(packed, size + 1)
+        found = stream.decompress(packed, size)
+        if not stream.eof:  # the end is still to come, or more than is wanted
+            found += stream.decompress(stream.unconsumed_tail, 1)
     except zlib.error as error:
         raise ValueError(str(error)) from error
     return _checked(found, size, ended=stream.eof)
@@ -81,7 +82,9 @@ def unzstd(packed: bytes, size: int) -> bytes:
     for _ in range(_ZSTD_FRAMES):
         stream = ZstdDecompressor(options={DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
         try:
-            data += stream.decompress(packed, size + 1 - len(data))
+            data += stream.decompress(packed, size - len(data))
+            if not stream.eof:  # the end is still to come, or more than is wanted
+                data += stream.decompress(b"", 1)
         except ZstdError as error:
             raise ValueError(str(error)) from error
         ended, packed = stream.eof, stream.unused_data

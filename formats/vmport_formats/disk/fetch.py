@@ -25,6 +25,9 @@ class Fetcher:
     """Fetches for one disk; safe in several threads at once."""
 
     def __init__(self) -> None:
+        # glibc gives freed memory back and takes it anew, page by page, for each unit and piece,
+        # until a larger block than these was freed once.  (This one is not even touched.)
+        bytes(8 * MIB)
         self._units: OrderedDict[Unit, bytes | bytearray] = OrderedDict()
         self._kept = 0
         self._lock = Lock()
