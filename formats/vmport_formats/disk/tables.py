@@ -70,13 +70,29 @@ class EntryKind:
     """Values that place nothing."""
     step: int
     """From an entry to the next, where what they place follows each other in the file."""
-    place: Callable[[int], tuple[int, int, bool]]
+    place: Callable[[int], tuple[int, int, bool] | None]
     """Where a value, which is no mark, points: a `Place`, or a plain tuple, which is faster.
 
-    Raises ValueError, with words that follow "this entry", where it cannot point.
+    None where it points nowhere after all.  Raises ValueError, with words that follow "this entry",
+    where it cannot point.
     """
     single: int = 0
     """Bits that keep an entry from being one of a stretch."""
+    group: int = 0
+    """After so many entries comes one of another kind, which is passed over; 0 for none."""
+    short: int = 0
+    """How many bytes of what the last entry places need not be in the file."""
+
+    def position(self, index: int) -> int:
+        """Which number an entry has in its table when those of the other kind are counted, too."""
+        return index + index // self.group if self.group else index
+
+    def index(self, position: int) -> int:
+        """How many entries of this kind come before a number in the table."""
+        if not self.group:
+            return position
+        groups, rest = divmod(position, self.group + 1)
+        return groups * self.group + min(rest, self.group)
 
 
 class EntryTable(Protocol):
@@ -107,26 +123,26 @@ class TableReader:
 
     def stretches(self, at: int, size: int, first: int, last: int) -> Iterator[Stretch]:
         """As `EntryTable.stretches`, of the table with `size` entries at host offset `at`."""
-        width = self._kind.width
+        kind = self._kind
         index = known = first
         ahead = 1
         while index < last:
-            if 0 in self._kind.marks and index >= known and last - index > _BATCH:
+            if 0 in kind.marks and index >= known and last - index > _BATCH:
                 # Up to `known`, the table is not in a hole of the file.
-                begin, end = _data(self._source, at + width * index, at + width * last)
-                known = max(index + 1, (end - at) // width)
-                if hole := (begin - at) // width - index:
+                begin, end = _data(self._source, self._where(at, index), self._where(at, last))
+                known = max(index + 1, kind.index((end - at) // kind.width))
+                if hole := kind.index((begin - at) // kind.width) - index:
                     yield Stretch(index, hole, 0)
                     index += hole
                     continue
             start = index - index % _BATCH
             stop = min(last, start + ahead * _BATCH)
-            if ahead > 1 and (mark := self._mark(at + width * index, stop - index)) is not None:
+            if ahead > 1 and (mark := self._only_mark(self._read(at, index, stop))) is not None:
                 yield Stretch(index, stop - index, mark)
                 index = stop
                 ahead = min(2 * ahead, _MOST_AHEAD)
                 continue
-            batch = self._batch(at + width * start, min(_BATCH, size - start))
+            batch = self._batch(at, start, size)
             stop = min(last, start + _BATCH)
             ahead = 1
             if isinstance(batch, int):
@@ -150,75 +166,93 @@ class TableReader:
             yield index, count, value
             index += count
 
-    def _batch(self, at: int, count: int) -> array[int] | int:
-        """`count` entries from `at` on, not to be changed; of a batch of one mark, that mark."""
+    def _where(self, at: int, index: int) -> int:
+        """The host offset of an entry."""
+        return at + self._kind.width * self._kind.position(index)
+
+    def _batch(self, at: int, start: int, size: int) -> array[int] | int:
+        """The entries of the batch from `start` on, not to be changed; of one mark, that mark."""
+        key = self._where(at, start)
         with self._lock:
-            if (known := self._batches.get(at)) is not None:
-                self._batches.move_to_end(at)
+            if (known := self._batches.get(key)) is not None:
+                self._batches.move_to_end(key)
                 return known
-            batch = self._decode(at, count)
+            batch = self._decode(at, start, min(size, start + _BATCH))
             if not isinstance(batch, int):
-                if at not in self._checked:
-                    self._check(batch, at)
-                    self._checked.add(at)
+                if key not in self._checked:
+                    self._check(batch, at, start, size)
+                    self._checked.add(key)
                 self._kept += len(batch) * batch.itemsize
-                self._batches[at] = batch
+                self._batches[key] = batch
                 while self._kept > _CACHE:
                     _, oldest = self._batches.popitem(last=False)
                     self._kept -= len(oldest) * oldest.itemsize
             return batch
 
-    def _decode(self, at: int, count: int) -> array[int] | int:
-        data = self._read(at, count)
-        mark = self._only_mark(data, count)
-        return decoded(data, self._kind.width, self._kind.order) if mark is None else mark
+    def _decode(self, at: int, start: int, stop: int) -> array[int] | int:
+        kind = self._kind
+        data = self._read(at, start, stop)
+        if (mark := self._only_mark(data)) is not None:
+            return mark
+        entries = decoded(data, kind.width, kind.order)
+        if kind.group:
+            del entries[kind.group - start % kind.group :: kind.group + 1]
+        return entries
 
-    def _mark(self, at: int, count: int) -> int | None:
-        """What all of `count` entries from `at` on are, if it is one mark."""
-        return self._only_mark(self._read(at, count), count)
+    def _read(self, at: int, start: int, stop: int) -> bytes:
+        """The bytes of the entries from `start` to `stop`, and of others between them."""
+        begin = self._where(at, start)
+        length = self._where(at, stop - 1) + self._kind.width - begin
+        return read_exactly(self._source, begin, length, what="a table", code=self._kind.code)
 
-    def _read(self, at: int, count: int) -> bytes:
-        length = self._kind.width * count
-        return read_exactly(self._source, at, length, what="a table", code=self._kind.code)
-
-    def _only_mark(self, data: bytes, count: int) -> int | None:
-        first = data[: self._kind.width]
+    def _only_mark(self, data: bytes) -> int | None:
+        """What all entries in `data` are, if it is one mark."""
+        width = self._kind.width
+        first = data[:width]
         value = int.from_bytes(first, self._kind.order)
-        return value if value in self._kind.marks and data == first * count else None
+        return value if value in self._kind.marks and data == first * (len(data) // width) else None
 
-    def _check(self, entries: array[int], at: int) -> None:
-        """That each entry, the first of which is at `at`, points where it may."""
-        marks, width, place = self._kind.marks, self._kind.width, self._kind.place
+    def _check(self, entries: array[int], at: int, first: int, size: int) -> None:
+        """That each of these entries, which begin with entry `first`, points where it may."""
+        kind = self._kind
+        marks, place, last = kind.marks, kind.place, size - first
         begin, file_end = self._occupancy.start, self._source.size
         ranges: list[tuple[int, int]] = []
         places: list[tuple[int, int]] = []
         for index, count, value in self._split(entries, 0, len(entries)):
             if value in marks:
                 continue
-            where = at + width * index
             try:
-                start, length, alone = place(value)
+                placed = place(value)
             except ValueError as error:
-                raise self._wrong(where, str(error)) from None
+                raise self._wrong(self._where(at, first + index), str(error)) from None
+            if placed is None:
+                continue
+            start, length, alone = placed
             end = start + count * length
+            if index + count == last:
+                end -= kind.short
             if start < begin:
                 raise self._wrong(
-                    where,
+                    self._where(at, first + index),
                     f"points to {start:#x}; must be {begin:#x} or more, behind the header",
                 )
             if end > file_end:
                 fitting = max(0, file_end - start) // length
-                raise self._outside(where + width * fitting, start + fitting * length, length)
+                start += fitting * length
+                where = self._where(at, first + index + fitting)
+                raise self._outside(where, start, min(length, end - start))
             if alone:
                 ranges.append((start, end))
-                places.append((where, length))
+                places.append((index, length))
         if clash := self._occupancy.take(ranges):
-            where, length = places[clash.number]
-            index = (clash.at - ranges[clash.number][0]) // length
+            index, length = places[clash.number]
+            start, _ = ranges[clash.number]
+            number = (clash.at - start) // length
             raise self._wrong(
-                where + width * index,
-                f"points to {ranges[clash.number][0] + index * length:#x}, where something else "
-                "lies: a table or another block",
+                self._where(at, first + index + number),
+                f"points to {start + number * length:#x}, where something else lies: a table or "
+                "another block",
             )
 
     def _wrong(self, at: int, problem: str) -> CorruptInput:
