@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NewType
 
 Bytes = NewType("Bytes", int)
@@ -38,3 +39,23 @@ def format_size(size: int) -> str:
             return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
         value /= 1024
     raise AssertionError("unreachable")
+
+
+def parse_size(text: str) -> Bytes:
+    """The bytes of a size as people write it: ``4096``, ``0x1000``, ``64K``, ``64KiB``, ``2g``.
+
+    Units count in 1024s.
+
+    Raises:
+        ValueError: it is no such size, or above 2^63-1.
+    """
+    found = re.fullmatch(
+        r"(0x[0-9a-f]{1,16})|([0-9]{1,19})(?:b|([kmgtpe])(?:i?b)?)?", text.strip().lower()
+    )
+    if found is None:
+        raise ValueError(text)
+    shift = 10 * "bkmgtpe".index(found[3] or "b")
+    size = int(found[1], 16) if found[1] else int(found[2]) << shift
+    if size > MAX_SIZE:
+        raise ValueError(text)
+    return Bytes(size)

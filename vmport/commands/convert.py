@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vmport.settings import Settings
-
-if TYPE_CHECKING:
-    from vmport_formats.disk.model import DiskFormat
 
 _HELP = """Convert a disk image.
 
@@ -104,6 +101,7 @@ def _convert(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
+    from vmport.commands.choices import format_named
     from vmport.render.conversion import conversion_fields, print_conversion
     from vmport.render.json import print_json
     from vmport.render.progress import ProgressDisplay
@@ -113,7 +111,7 @@ def _convert(
     request = Request(
         source,
         destination,
-        source_format=None if source_format is None else _format_named(source_format),
+        source_format=format_named("--from", source_format),
         target_name=target_format,
         options=options or (),
         allow=allow or (),
@@ -133,18 +131,3 @@ def _convert(
         print_json(conversion_fields(converted))
     elif not settings.quiet:
         print_conversion(converted)
-
-
-def _format_named(name: str) -> DiskFormat:
-    from vmport_formats.disk.model import DiskFormat
-    from vmport_formats.errors import UsageError
-
-    try:
-        return DiskFormat.named(name)
-    except ValueError:
-        raise UsageError(
-            None,
-            code="usage.format",
-            problem=f"--from {name}: there is no such format",
-            hint=f"one of {', '.join(item.code for item in DiskFormat)}",
-        ) from None

@@ -71,6 +71,18 @@ class DiskImage:
         """
         return merge(self._extents(offset, self._clip(offset, length)))
 
+    def runs(self, offset: int = 0, length: int | None = None) -> Iterator[tuple[int, Run]]:
+        """What the map is made of: each run of a range, with the depth of the image that holds it.
+
+        For who works on stored bytes themselves; `sparse` tells the holes of a file apart.
+
+        Raises:
+            CorruptInput, TruncatedInput: a table is broken.
+            UnreadableInput: the system cannot read a file.
+        """
+        inside = self._clip(offset, length)
+        return self._runs(0, offset, inside) if inside else iter(())
+
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer only at the end of the disk.
 
