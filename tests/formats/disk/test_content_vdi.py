@@ -247,14 +247,20 @@ def test_what_else_is_in_the_folders_is_passed_over(tmp_path: Path) -> None:
         assert disk.read(0, len(truth)) == truth
 
 
-def test_a_parent_that_has_changed_since(tmp_path: Path) -> None:
-    path, _ = chain(tmp_path, 2)
+def test_a_parent_that_may_have_changed_since(tmp_path: Path) -> None:
+    """It is read as VirtualBox would, but not without a word."""
+    path, truth = chain(tmp_path, 3)
+    with open_image(path, FoundByUuid([tmp_path])) as disk:
+        assert disk.concerns == ()
     with (tmp_path / "vm.vdi").open("r+b") as file:
         file.seek(408)
         file.write(LATER[7].bytes_le)
-    error = refusal(path, tmp_path)
-    assert error.code == "vdi.parent-changed"
-    assert error.path == str(path)
+    with open_image(path, FoundByUuid([tmp_path])) as disk:
+        assert disk.read(0, len(truth)) == truth
+        (concern,) = disk.concerns
+    assert concern.code == "vdi.parent-changed"
+    assert str(LATER[0]) in concern.text
+    assert str(LATER[7]) in concern.text
 
 
 def test_a_parent_that_is_another_disk(tmp_path: Path) -> None:

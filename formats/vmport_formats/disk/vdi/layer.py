@@ -11,6 +11,7 @@ from uuid import UUID
 
 from vmport_formats.disk.block_layer import BlockLayer
 from vmport_formats.disk.layer import Found, Run
+from vmport_formats.disk.model import Concern
 from vmport_formats.disk.occupancy import Occupancy
 from vmport_formats.disk.tables import EntryKind, FlatTable, TableReader
 from vmport_formats.disk.vdi.info import read_info, read_layout
@@ -64,28 +65,28 @@ class VdiLayer(BlockLayer):
         """See `layer.Child`."""
         return self.info.references
 
-    def check_parent(self, parent: ImageInfo, source: ByteSource) -> tuple[()]:
-        """See `layer.Child`: both UUIDs of the parent are those that this image remembers."""
-        for key, remembered, code, problem in (
-            ("uuid-create", "uuid-linkage", "vdi.parent-uuid", "rests on the VDI with UUID"),
-            (
-                "uuid-modify",
-                "uuid-parent-modify",
-                "vdi.parent-changed",
-                "was made when the modification UUID of its parent was",
-            ),
-        ):
-            wanted, found = self.info.details[remembered], parent.details.get(key)
-            if found != wanted and wanted != str(UUID(int=0)):
-                raise CorruptInput(
-                    self._source.name,
-                    code=code,
-                    problem=f"{problem} {wanted}, but that of {source.name} is {found}",
-                    hint="let VirtualBox make one image of the two: VBoxManage clonemedium"
-                    if code == "vdi.parent-changed"
-                    else None,
-                )
-        return ()
+    def check_parent(self, parent: ImageInfo, source: ByteSource) -> tuple[Concern, ...]:
+        """See `layer.Child`: the parent's UUIDs are those that this image remembers.
+
+        The one that changes when a disk is written to is a hint only: VirtualBox does not look at
+        it, nor does it keep it up to date in what rests on a disk that it merges another into.
+        """
+        remembered, found = self.info.details, parent.details
+        if found.get("uuid-create") != remembered["uuid-linkage"]:
+            raise CorruptInput(
+                self._source.name,
+                code="vdi.parent-uuid",
+                problem=f"rests on the VDI with UUID {remembered['uuid-linkage']}, but that of "
+                f"{source.name} is {found.get('uuid-create')}",
+            )
+        since = remembered["uuid-parent-modify"]
+        if since in (str(UUID(int=0)), found.get("uuid-modify")):
+            return ()
+        text = (
+            f"{source.name} may have been written to since {self._source.name} was made from it: "
+            f"its modification UUID is {found.get('uuid-modify')}, and was {since}"
+        )
+        return (Concern("vdi.parent-changed", text),)
 
     def _runs_of(self, stretch: Stretch) -> Iterator[Run]:
         if stretch.value in _MARKS:
