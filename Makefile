@@ -13,9 +13,9 @@ setup: ## Install everything: Debian packages (as root) and .venv/bin/vmport
 demo: setup ## Move a real guest: disk, descriptor and container, as a story
 	@$(BIN)/python demo/story.py
 
-test: setup ## Run all tests
+test: setup ## Run all tests, or those that ARGS names
 	@$(BIN)/python -m tests.samples
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto $(ARGS)
 
 lint: setup ## Check style, types and the storeys
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ import pytest
 from backports import zstd
 
 from tests.odd_rootfs import make_odd_rootfs
+from tests.unprivileged import NOBODY, vmport_as_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +168,7 @@ def test_a_tar_on_standard_input(rootfs: Path, tmp_path: Path, vmport: Vmport) -
 
 
 @pytest.mark.needs_root
-@pytest.mark.needs("busybox", "setfacl", "setpriv", "tar")
+@pytest.mark.needs("busybox", "setfacl", "tar")
 def test_an_unprivileged_user_exports_folders_and_tars_with_foreign_owners(
     rootfs: Path, tmp_path: Path, vmport: Vmport
 ) -> None:
@@ -179,17 +180,10 @@ def test_an_unprivileged_user_exports_folders_and_tars_with_foreign_owners(
     subprocess.run(["cp", "-a", rootfs, own], check=True)
     subprocess.run(["chown", "-R", "-h", "65534:65534", own], check=True)
     work.mkdir()
-    os.chown(work, 65534, 65534)
+    os.chown(work, NOBODY, NOBODY)
 
     def as_nobody(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        return subprocess.run(
-            [*user, sys.executable, "-m", "vmport", "export", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path)), "HOME": "/"},
-        )
+        return vmport_as_nobody("export", *arguments)
 
     # A tar: exactly what root makes of it.
     done = as_nobody(archive, work / "from-tar")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.unprivileged import run_as_nobody
 from vmport_converters.container.folder import reading_folder
 from vmport_converters.container.rootfs import Limits
 from vmport_formats.errors import UnreadableInput, UnsafeInput
@@ -175,7 +175,6 @@ def test_what_a_running_system_mounts_is_not_on_its_disk(tmp_path: Path) -> None
 
 
 @pytest.mark.needs_root
-@pytest.mark.needs("setpriv")
 def test_what_a_user_may_not_read_is_marked(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "closed").mkdir(parents=True)
@@ -193,14 +192,8 @@ from vmport_converters.container.rootfs import Limits
 with reading_folder(Path({str(root)!r}), limits=Limits()) as rootfs:
     print([(entry.path, entry.readable) for entry in rootfs.entries])
 """
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    done = subprocess.run(
-        [*user, sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-    )
+    done = run_as_nobody(program)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(
         [(b"", True), (b"closed", False), (b"open", True), (b"secret", False)]
     )
