@@ -234,6 +234,7 @@ def sector(offset: int) -> bytes:
         (SPARSE, SPARSE.places[5], entry(0xFFFF_FFFF), NO_GRAIN),
         (SPARSE, SPARSE.directory + 4, entry(0xFFFF_FFFF), NO_TABLE),
         (SPARSE, SPARSE.directory + 4, entry(7), DIRECTORY),
+        (SPARSE, SPARSE.directory + 4, sector(SPARSE.places[0]), DIRECTORY),  # of another entry
         (COWD, COWD.places[5], entry(3), TABLE),  # in the header
         (COWD, COWD.places[5], entry(1), TABLE),
         (COWD, COWD.places[5], sector(COWD.hosts[4]), TABLE),
@@ -347,7 +348,7 @@ def test_a_grain_that_is_longer_packed_than_unpacked() -> None:
 
 
 def test_compressed_grains_of_any_size_would_need_any_memory() -> None:
-    header = {"grain_size": 1 << 16, "flags": 0x3_0001, "algorithm": 1, "capacity": 1 << 17}
+    header: dict[str, Any] = {"grain_size": 1 << 16, "flags": 0x3_0001, "algorithm": 1, "capacity": 1 << 17}
     with pytest.raises(UnsupportedFeature) as caught, open_image(vmdk.sparse(**header)):
         pass
     assert caught.value.code == "vmdk.compressed-grain-size"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from struct import Struct
 from threading import Lock
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vmport_formats.disk.codecs import inflate
 from vmport_formats.disk.layer import Found, Run, Unit, cut
 from vmport_formats.disk.occupancy import Occupancy
-from vmport_formats.disk.vmdk.words import Words, stretch
+from vmport_formats.disk.vmdk.packing import Unpacking, most_packed
+from vmport_formats.disk.vmdk.words import Pages, Words, stretch
 from vmport_formats.errors import CorruptInput, TruncatedInput
 from vmport_formats.units import SECTOR
 
@@ -21,11 +19,6 @@ if TYPE_CHECKING:
 
     from vmport_formats.disk.vmdk.pointers import Pointers
     from vmport_formats.source import ByteSource
-
-_MARKER: Final = Struct("<QI")
-"""Before a compressed grain: its first sector in the extent, and how many bytes follow."""
-_AHEAD: Final = 8
-"""Entries that are looked at for the next compressed grain in the file."""
 
 
 class Taken(NamedTuple):
@@ -57,19 +50,21 @@ class Grains:
         shape: Shape,
         pointers: Pointers,
         taken: Sequence[Taken],
+        pages: Pages,
         *,
         marked: bool = False,
     ) -> None:
-        """`marked`: compressed grains have a marker each."""
+        """`pages` are those of the disk.  `marked`: compressed grains have a marker each."""
         self._source = source
         self._size, self._grain, self._directory, self._begin = shape
         self._pointers = pointers
         self._taken = tuple(item for item in taken if item.start < item.end)
         self._marked = marked
-        self._words = Words(source, width=pointers.width, byteorder="little")
+        self._words = Words(source, pointers.width, pages)
         # In use by a grain; by a slot of its size each, whatever the alignment is of all of them.
         self._used = Occupancy(0, shape.grain)
-        self._checked: set[int] = set()
+        self._checked: dict[int, int] = {}
+        """Where a grain table is, and its number, once `_used` knows what it places."""
         self._lock = Lock()
 
     def runs(self, offset: int, end: int) -> Iterator[Run]:
@@ -118,11 +113,12 @@ class Grains:
         size = self._pointers.table_entries * self._pointers.width
         step = self._pointers.table_step
         count = stretch(words, index, step) if step else 1
-        if _room(self._taken, at, size) < 1:
+        free = _free(self._taken, at)
+        if free < size:
             raise self._corrupt(place, "directory", self._inside(at, at + size, self._taken))
         if at + size > self._source.size:
             raise self._outside(place, "table", at)
-        count = min(count, _room(self._taken, at, size), (self._source.size - at) // size)
+        count = min(count, free // size, (self._source.size - at) // size)
         try:
             self._pointers.table(words[index + count - 1])
         except ValueError:
@@ -137,7 +133,7 @@ class Grains:
                 yield Run(length * self._grain, Found.ABSENT)
             else:
                 if not self._pointers.packed:  # what is compressed says itself whose it is
-                    self._check_tables(tables.start, at, at + length * self._pointers.width)
+                    self._check_tables(number, at, length)
                 yield from self._entry_runs(words, number, at, taken)
             number += length
             at += length * self._pointers.width
@@ -158,30 +154,39 @@ class Grains:
                 yield Run(count * self._grain, found, self._source, host)
             elif found is Found.PACKED:
                 count = 1
-                ahead = words[index + 1 : index + 1 + _AHEAD]
-                following = next((word * SECTOR for word in ahead if word > 1), 0)
-                yield self._packed(host, following, number + index, place, taken)
+                following = words[index + 1] if index + 1 < len(words) else 0
+                yield self._packed(host, following * SECTOR, number + index, place, taken)
             else:
                 count = stretch(words, index, 0)
                 yield Run(count * self._grain, found)
             index += count
 
-    def _check_tables(self, start: int, at: int, end: int) -> None:
-        """That what the tables between two offsets place is in use by nothing else.
+    def _check_tables(self, number: int, at: int, count: int) -> None:
+        """That what some tables place is in use by nothing else, and neither are they.
 
-        `start` is where one of them begins.
+        The entries of `count` grains from `number` on, which lie from offset `at` on, are in them.
         """
-        size = self._pointers.table_entries * self._pointers.width
-        for table in range(at - (at - start) % size, end, size):
+        entries, width = self._pointers.table_entries, self._pointers.width
+        first = number // entries
+        at -= (number - first * entries) * width
+        for table in range(first, (number + count - 1) // entries + 1):
             with self._lock:
-                if table not in self._checked:
-                    self._check_table(table)
-                    self._checked.add(table)
+                known = self._checked.get(at)
+                if known is None:
+                    self._check_table(table, at)
+                    self._checked[at] = table
+            if known not in {None, table}:
+                place = self._directory + table * width
+                problem = f"points to {at:#x}, which is the grain table of entry {known}"
+                raise self._corrupt(place, "directory", problem)
+            at += entries * width
 
-    def _check_table(self, at: int) -> None:
+    def _check_table(self, table: int, at: int) -> None:
         ranges = []
         places = []
-        for length, words in self._words.parts(at, self._pointers.table_entries):
+        entries = self._pointers.table_entries
+        grains = -(-self._size // self._grain) - table * entries
+        for length, words in self._words.parts(at, min(entries, grains)):
             index = 0
             while words is not None and index < length:
                 count = 1
@@ -205,9 +210,10 @@ class Grains:
 
         `number` is the first one's on the disk.  The last of the disk need not be whole.
         """
-        if _room(taken, at, self._grain) < 1:
+        free = _free(taken, at)
+        if free < self._grain:
             raise self._corrupt(place, "table", self._inside(at, at + self._grain, taken))
-        count = min(count, _room(taken, at, self._grain))
+        count = min(count, free // self._grain)
         needed = min(count * self._grain, self._size - number * self._grain)
         if at + needed > self._source.size:
             count = (self._source.size - at) // self._grain
@@ -219,20 +225,22 @@ class Grains:
         self, at: int, following: int, number: int, place: int, taken: Sequence[Taken]
     ) -> Run:
         """A compressed grain at offset `at`, behind which the next one is at `following`, if so."""
-        if _room(taken, at, 1) < 1:
+        free = _free(taken, at)
+        if free <= 0:
             raise self._corrupt(place, "table", self._inside(at, at + 1, taken))
         if at >= self._source.size:
             raise self._outside(place, "grain", at)
-        # Deflate makes nothing twice as long; what comes next in the file is a bound as well.
-        bounds = [at + _MARKER.size + 2 * self._grain, following, *(item.start for item in taken)]
+        room = min(free, most_packed(self._grain))
+        if at < following < at + room:
+            room = following - at
         start = number * self._grain
         unit = Unit(
             self._begin + start,
             min(self._grain, self._size - start),
             self._source,
             at,
-            min(bound for bound in bounds if bound > at) - at,
-            _Unpacking(start // SECTOR, self._grain, self._marked),
+            room,
+            Unpacking(start // SECTOR, self._grain, self._marked),
             "vmdk.compressed-grain",
         )
         return Run(self._grain, Found.PACKED, unit=unit)
@@ -260,49 +268,10 @@ class Grains:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Unpacking:
-    """How one compressed grain is unpacked."""
-
-    sector: int
-    """Of the extent, where the grain begins."""
-    grain: int
-    marked: bool
-
-    def __call__(self, packed: bytes, size: int) -> bytes | bytearray:
-        """`size` bytes; raises ValueError when it is not this grain, or not as long.
-
-        The last grain of a disk is packed whole, or no longer than the disk.
-        """
-        if self.marked:
-            packed = self._marked(packed)
-        if size < self.grain:
-            try:
-                return inflate(packed, self.grain)[:size]
-            except ValueError:
-                pass
-        return inflate(packed, size)
-
-    def _marked(self, data: bytes) -> bytes:
-        if len(data) < _MARKER.size:
-            raise ValueError("its marker is cut off")
-        sector, length = _MARKER.unpack_from(data)
-        room = len(data) - _MARKER.size
-        if sector != self.sector:
-            raise ValueError(
-                f"its marker says that it belongs to sector {sector}, not {self.sector}"
-            )
-        if not 0 < length <= room:
-            raise ValueError(
-                f"its marker says that it has {length} bytes; there is room for {room}"
-            )
-        return data[_MARKER.size : _MARKER.size + length]
-
-
-def _room(taken: Sequence[Taken], at: int, size: int) -> int:
-    """How many things of `size` bytes fit from `at` on before what is taken: 0 in the midst of it.
-
-    A large number when nothing is ahead.
-    """
-    ends = [item.start for item in taken if item.end > at]
-    return max(0, min(ends) - at) // size if ends else 1 << 62
+def _free(taken: Sequence[Taken], at: int) -> int:
+    """How many bytes from `at` on are not taken: none in the midst of what is."""
+    free = 1 << 63
+    for item in taken:
+        if at < item.end and item.start - at < free:
+            free = item.start - at
+    return free

@@ -5,10 +5,10 @@ qemu reads what lies behind the end of the file as zeros, so a cut disk would lo
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.disk.vmdk.words import Words, stretch
+from vmport_formats.disk.vmdk.packing import GRAIN_MARKER
+from vmport_formats.disk.vmdk.words import Pages, Words, stretch
 from vmport_formats.errors import TruncatedInput
 from vmport_formats.units import SECTOR
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from vmport_formats.disk.vmdk.sparse import SparseHeader
     from vmport_formats.source import ByteSource
 
-# Before each compressed grain: its place on the disk, and how many bytes follow.
-_GRAIN_MARKER: Final = Struct("<QI")
 _MARKERS: Final = 1 << 17  # in the header's flags: there are such
 
 # What is looked at, so that a hostile file costs little; holes of the file are free.  Entries of
@@ -38,7 +36,7 @@ def check_reach(source: ByteSource, header: SparseHeader) -> None:
     Raises:
         TruncatedInput: codes ``vmdk.table-outside`` and ``vmdk.grain-outside``.
     """
-    words = Words(source, width=4, byteorder="little")
+    words = Words(source, 4, Pages())
     length = header.num_gtes_per_gt
     looked_at = last_parts = 0
     for number, sector, count in _spans(words, header):
@@ -112,10 +110,10 @@ def _end(source: ByteSource, header: SparseHeader, grain: int, place: int) -> in
         return start + min(header.grain_size, max(header.capacity - place, 0)) * SECTOR
     if not header.flags & _MARKERS:
         return start + 1  # nothing says how long it is
-    marker = source.read_at(start, _GRAIN_MARKER.size)
-    if len(marker) < _GRAIN_MARKER.size:
+    marker = source.read_at(start, GRAIN_MARKER.size)
+    if len(marker) < GRAIN_MARKER.size:
         return source.size + 1
-    return start + _GRAIN_MARKER.size + int(_GRAIN_MARKER.unpack(marker)[1])
+    return start + GRAIN_MARKER.size + int(GRAIN_MARKER.unpack(marker)[1])
 
 
 def _outside(source: ByteSource, at: int, what: str, sector: int) -> TruncatedInput:

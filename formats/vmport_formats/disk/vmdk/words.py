@@ -1,7 +1,7 @@
-"""The tables of an image as numbers of the machine: read by the page, with holes passed over.
+"""The tables of a sparse extent as numbers: read by the page, with holes passed over.
 
-For every format whose map is made of arrays of 32 or 64 bits.  A map of a disk that is mostly empty
-costs little: where the file has holes its tables are zeros, and numbers that go on alike are found
+Tables that follow each other in the file are as one, so a map of a disk that is mostly empty costs
+little: where the file has holes its tables are zeros, and numbers that go on alike are found
 together.
 """
 
@@ -23,24 +23,45 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 16 * KIB
 _CACHE: Final = 2 * MIB
-"""Bytes of pages that are kept."""
+"""Bytes of pages that are kept for a disk, however many extents it has."""
+
+
+class Pages:
+    """The pages that were used last, of one file or of all the files of a disk.
+
+    Safe in several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._pages: OrderedDict[tuple[int, int], array[int]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, owner: int, number: int) -> array[int] | None:
+        """Page `number` of a file, if it is still there."""
+        with self._lock:
+            if (page := self._pages.get((owner, number))) is not None:
+                self._pages.move_to_end((owner, number))
+            return page
+
+    def keep(self, owner: int, number: int, page: array[int]) -> None:
+        """Keep a page, in place of the one that was not used for the longest time."""
+        with self._lock:
+            self._pages[owner, number] = page
+            if len(self._pages) > _CACHE // _PAGE:
+                self._pages.popitem(last=False)
 
 
 class Words:
-    """A file as numbers of one width; the pages that were used last are kept.
+    """A file as little-endian numbers of one width.
 
     Reading is safe from several threads at once.
     """
 
-    def __init__(
-        self, source: ByteSource, *, width: Literal[4, 8], byteorder: Literal["little", "big"]
-    ) -> None:
+    def __init__(self, source: ByteSource, width: Literal[4, 8], pages: Pages) -> None:
         """`width` is in bytes; numbers lie at multiples of it in the file."""
         self._source = source
         self._typecode = "I" if width == 4 else "Q"
-        self._swap = byteorder != sys.byteorder
-        self._pages: OrderedDict[int, array[int]] = OrderedDict()
-        self._lock = Lock()
+        self._pages = pages
         self.width = width
 
     def parts(self, at: int, count: int) -> Iterator[tuple[int, array[int] | None]]:
@@ -96,18 +117,13 @@ class Words:
         return page[first : first + (end - at) // self.width]
 
     def _page(self, number: int) -> array[int]:
-        with self._lock:
-            if (known := self._pages.get(number)) is not None:
-                self._pages.move_to_end(number)
-                return known
+        if (known := self._pages.get(id(self), number)) is not None:
+            return known
         data = self._source.read_at(number * _PAGE, _PAGE)
         page = array(self._typecode, data[: len(data) // self.width * self.width])
-        if self._swap:
+        if sys.byteorder == "big":
             page.byteswap()
-        with self._lock:
-            self._pages[number] = page
-            if len(self._pages) > _CACHE // _PAGE:
-                self._pages.popitem(last=False)
+        self._pages.keep(id(self), number, page)
         return page
 
 
