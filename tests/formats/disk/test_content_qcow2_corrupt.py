@@ -159,6 +159,35 @@ def test_the_place_of_the_one_bad_entry_in_a_long_run() -> None:
         assert caught.value.at == image.places[1]
 
 
+def test_two_entries_that_each_say_to_be_the_only_one() -> None:
+    """Of a cluster, of an L2 table, and of one cluster that is the other's table.
+
+    The one that is met second is found out; what it hides is not told to be its content.
+    """
+    image = compose([Cluster(Kind.DATA)] * 130, cluster_bits=9, seed=5)  # three L2 tables
+    places, hosts = image.places, image.hosts
+    l1 = read_header(image.file).l1_table_offset
+    tables = [int.from_bytes(image.file.read_at(l1 + 8 * n, 8), "big") for n in range(3)]
+    for place, value, code, reached in (
+        (places[1], COPIED | hosts[0], "qcow2.l2-entry", 1),
+        (places[100], COPIED | hosts[7], "qcow2.l2-entry", 100),
+        (places[7], tables[0], "qcow2.l2-entry", 7),
+        (l1 + 16, tables[0], "qcow2.l1-entry", 128),
+        (l1 + 8, COPIED | hosts[3], "qcow2.l2-entry", 3),
+    ):
+        with open_image(image.file.patched({place: value.to_bytes(8, "big")})) as disk:
+            with pytest.raises(CorruptInput, match="says that it alone") as caught:
+                disk.read(0, disk.virtual_size)
+            assert caught.value.code == code
+            if code == "qcow2.l2-entry":
+                assert caught.value.at == places[reached]
+            else:
+                assert caught.value.at == place
+            for number in set(range(130)) - {reached, *range(64, 130)}:
+                start = number * 512
+                assert disk.read(start, 512) == image.truth[start : start + 512]
+
+
 def packed_image(*, zstd: bool = False) -> tuple[Composed, int, int]:
     """An image of one compressed cluster, and where its packed bytes begin and end."""
     image = compose([Cluster(Kind.PACKED)], cluster_bits=16, seed=8, zstd=zstd)

@@ -6,26 +6,31 @@ go on alike are taken together, so that a table of one long run costs little mor
 
 from __future__ import annotations
 
-from array import array
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.codecs import inflate_raw, unzstd
 from vmport_formats.disk.layer import Found, Run, Unit
+from vmport_formats.disk.qcow2.entries import (
+    ALL_ZEROS,
+    COMPRESSED,
+    COPIED,
+    OFFSET,
+    overlapped,
+    stretch,
+)
 from vmport_formats.disk.qcow2.header import Compression, Incompatible
 from vmport_formats.errors import CorruptInput, TruncatedInput
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator, Sequence
 
     from vmport_formats.disk.layer import Cipher
+    from vmport_formats.disk.qcow2.claims import Claims
+    from vmport_formats.disk.qcow2.entries import Taken
     from vmport_formats.disk.qcow2.header import Header
     from vmport_formats.source import ByteSource
 
-OFFSET: Final = 0x00FF_FFFF_FFFF_FE00
-"""Bits 9 to 55 of an L1 entry, or of an L2 entry that is not compressed."""
-_COPIED: Final = 1 << 63
-_COMPRESSED: Final = 1 << 62
-_ALL_ZEROS: Final = 1
 _RESERVED: Final = 0x3F00_0000_0000_01FE
 
 _SUBCLUSTERS: Final = 32
@@ -33,14 +38,6 @@ _STORED: Final = (1 << _SUBCLUSTERS) - 1
 """The half of a bitmap with the subclusters that are stored; the upper half has those of zeros."""
 _UNIFORM: Final = {0: Found.ABSENT, _STORED: Found.STORED, _STORED << _SUBCLUSTERS: Found.ZERO}
 """Bitmaps of clusters whose subclusters are all alike."""
-
-
-class Taken(NamedTuple):
-    """A part of the file that has its own use, so that no cluster or L2 table can be there."""
-
-    start: int
-    end: int
-    what: str
 
 
 class Clusters:
@@ -51,6 +48,7 @@ class Clusters:
         source: ByteSource,
         header: Header,
         taken: Sequence[Taken],
+        claims: Claims,
         *,
         data: ByteSource | None = None,
         cipher: Cipher | None = None,
@@ -58,6 +56,7 @@ class Clusters:
         """`data` is the external data file, where there is one."""
         self._source = source
         self._taken = taken
+        self._claims = claims
         self._data = source if data is None else data
         self._has_data_file = data is not None
         self._cipher = cipher
@@ -69,7 +68,13 @@ class Clusters:
         """Of 8 bytes, that an entry has."""
         # The flag for zeros came with version 3, and extended entries have bitmaps instead.
         no_flag = self._extended or header.version == 2
-        self._reserved = _RESERVED | _ALL_ZEROS if no_flag else _RESERVED
+        self._reserved = _RESERVED | ALL_ZEROS if no_flag else _RESERVED
+
+    def claim(self, words: array[int], where: int) -> None:
+        """Note what the entries in `words`, from offset `where` on, claim for themselves."""
+        if not self._has_data_file:  # there every cluster has its own place anyway
+            entries = words[0::2] if self._extended else words
+            self._claims.note(entries, where, 8 * self.words)
 
     def runs(self, words: array[int], where: int, guest: int) -> Iterator[Run]:
         """The runs of the entries in `words`.
@@ -87,7 +92,7 @@ class Clusters:
         while index < len(entries):
             entry = entries[index]
             place = where + 8 * self.words * index
-            if entry & _COMPRESSED:
+            if entry & COMPRESSED:
                 count = 1
                 yield self._packed(entry, bitmaps[index] if bitmaps else 0, place, guest)
             else:
@@ -112,13 +117,13 @@ class Clusters:
 
     def _bitmap(self, entry: int) -> int:
         """What an entry without a bitmap would have as one."""
-        if entry & _ALL_ZEROS:
+        if entry & ALL_ZEROS:
             return _STORED << _SUBCLUSTERS
         return _STORED if self._is_placed(entry) else 0
 
     def _is_placed(self, entry: int) -> bool:
         """Whether the entry has a host offset: 0 is one in a data file only."""
-        return bool(entry & OFFSET or (self._has_data_file and entry & _COPIED))
+        return bool(entry & OFFSET or (self._has_data_file and entry & COPIED))
 
     def _subclusters(self, at: int, bitmap: int) -> Iterator[Run]:
         size = self._size // _SUBCLUSTERS
@@ -133,8 +138,8 @@ class Clusters:
 
     def _packed(self, entry: int, bitmap: int, place: int, guest: int) -> Run:
         at = entry & ((1 << self._offset_bits) - 1)
-        sectors = (entry & (_COMPRESSED - 1)) >> self._offset_bits
-        if entry & _COPIED or bitmap:
+        sectors = (entry & (COMPRESSED - 1)) >> self._offset_bits
+        if entry & COPIED or bitmap:
             raise self._wrong(place, "is of a compressed cluster, but has the flags of a plain one")
         if self._has_data_file:
             raise self._wrong(place, "is of a compressed cluster, which a data file cannot hold")
@@ -153,7 +158,7 @@ class Clusters:
             raise self._wrong(place, f"sets bits that are reserved: {entry & self._reserved:#x}")
         if bitmap & bitmap >> _SUBCLUSTERS:
             raise self._wrong(place, "marks a subcluster as stored and as zeros at once")
-        if not self._is_placed(entry) and (bitmap & _STORED or entry == _COPIED):
+        if not self._is_placed(entry) and (bitmap & _STORED or entry == COPIED):
             raise self._wrong(place, "marks a cluster as stored, but does not say where")
         if entry & OFFSET & (self._size - 1):
             raise self._wrong(
@@ -171,6 +176,13 @@ class Clusters:
                 )
         else:
             self._check_free(at, at + count * self._size, place)
+            twice = self._claims.contradicted(place, 8 * self.words, count)
+            if twice is not None:
+                raise self._wrong(
+                    place + 8 * self.words * twice,
+                    f"says that it alone points to {at + twice * self._size:#x}, and so does "
+                    "another",
+                )
         last = at + (count - 1) * self._size
         if last >= self._data.size:  # what a file lacks of its last cluster reads as zeros
             fitting = max(0, -(-(self._data.size - at) // self._size))
@@ -201,27 +213,3 @@ class Clusters:
             code="qcow2.l2-entry",
             problem=f"this L2 table entry {problem}",
         )
-
-
-def overlapped(taken: Sequence[Taken], start: int, end: int) -> Taken | None:
-    """What lies, at least in part, between two offsets."""
-    return next((item for item in taken if item.start < end and start < item.end), None)
-
-
-def stretch(words: array[int], index: int, step: int) -> int:
-    """How many words from `index` on go up by `step`, itself included.
-
-    As long as they do, twice as many are compared each time.
-    """
-    first, end = words[index], len(words)
-    count, ahead = 1, 1
-    while index + count < end and words[index + count] == (start := first + count * step):
-        ahead = min(ahead, end - index - count)
-        numbers = range(start, start + ahead * step, step) if step else (start,) * ahead
-        if ahead > 1 and words[index + count : index + count + ahead] != array("Q", numbers):
-            count += 1
-            ahead //= 2
-        else:
-            count += ahead
-            ahead *= 2
-    return count

@@ -12,7 +12,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.layer import Found, Run, cut, joined
-from vmport_formats.disk.qcow2.clusters import OFFSET, Clusters, Taken, overlapped, stretch
+from vmport_formats.disk.qcow2.claims import Claims
+from vmport_formats.disk.qcow2.clusters import Clusters
+from vmport_formats.disk.qcow2.entries import OFFSET, Taken, overlapped, stretch
 from vmport_formats.disk.qcow2.extensions import read_extensions
 from vmport_formats.disk.qcow2.header import (
     MAX_L1_TABLE,
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
 
 _L1_RESERVED: Final = 0x7F00_0000_0000_01FF
-_BATCH: Final = 8192
-"""Words of a table that are read at a time; the largest tables have 512 times as many."""
+_BATCH: Final = 2048
+"""Words of a table that are read and looked at together; large tables have a hundred times more."""
 _CACHE: Final = 2 * MIB
 """Bytes of tables that are kept, for each image of a chain."""
 _NAMED: Final = 8
@@ -74,6 +76,7 @@ class Qcow2Layer:
         l1: L1Table,
         clusters: Clusters,
         taken: Sequence[Taken],
+        claims: Claims,
     ) -> None:
         self.info = info
         self.size = l1.disk_size // SECTOR * SECTOR
@@ -81,6 +84,7 @@ class Qcow2Layer:
         self._l1 = l1
         self._clusters = clusters
         self._taken = taken
+        self._claims = claims
         self._cluster_size = cluster_size
         self._table_entries = cluster_size // (8 * clusters.words)
         self._covered = cluster_size * self._table_entries
@@ -98,9 +102,9 @@ class Qcow2Layer:
                 return
             index = number % _BATCH
             first = number - index
-            batch = self._tables.words(
-                self._l1.offset + 8 * first, min(_BATCH, self._l1.size - first)
-            )
+            at = self._l1.offset + 8 * first
+            batch = self._tables.words(at, min(_BATCH, self._l1.size - first))
+            self._claims.note(batch, at, 8)
             if batch[index]:
                 stop = min(end, (number + 1) * self._covered)
                 yield from self._l2_runs(batch[index], number, offset, stop)
@@ -122,9 +126,9 @@ class Qcow2Layer:
                 self._table_entries,
                 -(-(end - start) // self._cluster_size),
             )
-            part = self._tables.words(
-                table + 8 * words * first, min(_BATCH, words * (self._table_entries - first))
-            )
+            at = table + 8 * words * first
+            part = self._tables.words(at, min(_BATCH, words * (self._table_entries - first)))
+            self._clusters.claim(part, at)
             runs = self._clusters.runs(
                 part[words * (index - first) : words * (last - first)],
                 table + 8 * words * index,
@@ -146,6 +150,8 @@ class Qcow2Layer:
             )
         elif hit := overlapped(self._taken, at, at + self._cluster_size):
             problem = f"points to {at:#x}, into {hit.what}"
+        elif self._claims.contradicted(place, 8, 1) is not None:
+            problem = f"says that it alone points to {at:#x}, and so does another"
         elif at + self._cluster_size > self._source.size:
             raise TruncatedInput(
                 self._source.name,
@@ -217,21 +223,24 @@ def open_layer(
     header = read_header(source)
     extensions = read_extensions(source, header)
     info = read_info(source)
+    l1 = L1Table(header.l1_table_offset, header.l1_size, header.size)
     taken = _taken(header, extensions)
+    if snapshot is not None:
+        l1 = _snapshot_table(source, header, snapshot)
+        taken.append(Taken(l1.offset, l1.offset + 8 * l1.size, "the L1 table of the snapshot"))
+    claims = Claims(header.cluster_size, source.size, taken)
     clusters = Clusters(
         source,
         header,
         taken,
+        claims,
         data=_data_file(source, header, info, opener),
         cipher=_cipher(source, header, extensions, passphrase),
     )
-    l1 = L1Table(header.l1_table_offset, header.l1_size, header.size)
-    if snapshot is not None:
-        l1 = _snapshot_table(source, header, snapshot)
-    return Qcow2Layer(source, info, header.cluster_size, l1, clusters, taken)
+    return Qcow2Layer(source, info, header.cluster_size, l1, clusters, taken, claims)
 
 
-def _taken(header: Header, extensions: Extensions) -> tuple[Taken, ...]:
+def _taken(header: Header, extensions: Extensions) -> list[Taken]:
     """What the header places; of lists without a known end only the start."""
     size = header.cluster_size
     l1, refcounts = header.l1_table_offset, header.refcount_table_offset
@@ -245,7 +254,7 @@ def _taken(header: Header, extensions: Extensions) -> tuple[Taken, ...]:
         taken.append(Taken(at, at + 1, "the snapshot table"))
     if luks := extensions.encryption_header:
         taken.append(Taken(luks.offset, luks.offset + luks.length, "the LUKS header"))
-    return tuple(taken)
+    return taken
 
 
 def _data_file(
