@@ -175,19 +175,20 @@ def test_a_broken_table(old: bytes, new: bytes, code: str) -> None:
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("at", range(0, 300, 3))
-def test_a_resource_fork_that_leads_out_of_itself(at: int) -> None:
-    """Any number in its header and map; never more than an error, and the disk or a clear one."""
+def test_a_resource_fork_that_leads_out_of_itself() -> None:
+    """With any number in its header and map: the disk as it is, or a clear error."""
     image = dmg.compose(TABLES, resource_fork=True)
     fork = int.from_bytes(image.file.read_at(image.file.size - 512 + 0x28, 8), "big")
     length = int.from_bytes(image.file.read_at(image.file.size - 512 + 0x30, 8), "big")
-    place = fork + at if at < 16 else fork + length - at // 3
-    for value in (b"\xff\xff", b"\0\0", b"\x7f\x01"):
-        try:
-            with open_image(image.file.patched({place: value})) as disk:
-                assert disk.read(0, disk.virtual_size) == image.truth
-        except CorruptInput:
-            pass
+    refused = 0
+    for place in (*range(fork, fork + 16), *range(fork + length - 100, fork + length - 1)):
+        for value in (b"\xff\xff", b"\0\0", b"\x7f\x01"):
+            try:
+                with open_image(image.file.patched({place: value})) as disk:
+                    assert disk.read(0, disk.virtual_size) == image.truth
+            except CorruptInput:
+                refused += 1
+    assert refused > 50
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,7 @@ def draw_parallels(data: st.DataObject, kinds: Sequence[Kind], seed: int) -> Com
     old = data.draw(st.booleans())
     sectors = data.draw(st.sampled_from((1, 2, 7, 63)))
     first = -(-(parallels.BAT + 4 * len(kinds)) // SECTOR)
-    data_sector = None
-    if old:
-        data_sector = data.draw(st.sampled_from((None, 0, first + 1, first + 17)))
+    data_sector = data.draw(st.sampled_from((None, 0, first + 1, first + 17)))
     size = less(data, len(kinds) * sectors * SECTOR, sectors * SECTOR)
     return parallels.compose(
         kinds, sectors=sectors, old=old, data_sector=data_sector, size=size, seed=seed

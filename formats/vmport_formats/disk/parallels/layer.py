@@ -33,7 +33,8 @@ def open_layer(source: ByteSource, opener: Opener) -> BlockLayer:
     header = read_header(source)
     info = read_info(source)
     cluster, unit = header.cluster_size, header.unit
-    data = header.data_offset * SECTOR or -(-(BAT + 4 * header.bat_entries) // SECTOR) * SECTOR
+    data = header.data_offset * SECTOR or BAT + 4 * header.bat_entries
+    data = -(-data // unit) * unit
 
     def place(value: int) -> tuple[int, int, bool]:
         at = value * unit
