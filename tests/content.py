@@ -111,7 +111,12 @@ def check_against_qemu_map(extents: Sequence[Extent], path: Path, disk_format: s
             assert not item["zero"], (item, extent)
             assert item["data"]
             assert extent.depth == item["depth"]
-            if extent.kind is ExtentKind.DATA and extent.host_offset is not None:
+            # Where the blocks of a VHDX are, qemu does not tell.
+            if (
+                extent.kind is ExtentKind.DATA
+                and extent.host_offset is not None
+                and "offset" in item
+            ):
                 shift = max(start, extent.offset)
                 assert item["offset"] + shift - start == extent.host_offset + shift - extent.offset
 

@@ -41,8 +41,8 @@ class Extent:
     """Which image of the chain decides: 0 is the one that was opened, 1 its backing file."""
     host_file: str | None = None
     host_offset: int | None = None
-    """Of the first byte in `host_file`; None for what is compressed, encrypted or has no place.
-    Zeros have one where the file has a hole, or room for data to come."""
+    """Of the first byte in `host_file`; None for what is compressed, encrypted, in a log or has no
+    place.  Zeros have one where the file has a hole, or room for data to come."""
 
     @property
     def end(self) -> int:

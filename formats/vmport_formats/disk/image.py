@@ -17,6 +17,7 @@ from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.parents import Failure, foremost, whereabouts
 from vmport_formats.disk.probe import detect, reader
 from vmport_formats.errors import UnsafeInput, UnsupportedFeature, VmportError
+from vmport_formats.patched import PatchedSource
 from vmport_formats.references import deny
 from vmport_formats.source import FileSource, open_source
 from vmport_formats.units import MIB
@@ -158,9 +159,12 @@ class DiskImage:
 def _extent(offset: int, depth: int, run: Run) -> Extent:
     if run.unit is not None:
         return Extent(offset, run.length, ExtentKind.COMPRESSED, depth, run.unit.source.name)
-    file = run.source.name if run.source is not None else None
-    place = run.at if run.source is not None and run.cipher is None else None
-    return Extent(offset, run.length, _KINDS[run.found], depth, file, place)
+    source = run.source
+    if source is None:
+        return Extent(offset, run.length, _KINDS[run.found], depth)
+    plain = run.cipher is None and not isinstance(source, PatchedSource)
+    place = run.at if plain else None
+    return Extent(offset, run.length, _KINDS[run.found], depth, source.name, place)
 
 
 _KINDS: Final = {

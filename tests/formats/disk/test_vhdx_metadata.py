@@ -17,7 +17,7 @@ from fixtures.disks import vhdx
 from tests.samples import sample
 from vmport_formats.disk.vhdx import read_info
 from vmport_formats.disk.vhdx.headers import read_headers
-from vmport_formats.disk.vhdx.log import Replayed, read_log
+from vmport_formats.disk.vhdx.log import read_log, replayed
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.source import open_source, read_exactly
 from vmport_formats.units import GIB, KIB, MIB
@@ -346,25 +346,25 @@ def test_the_log_is_replayed_as_qemu_does(log: dict[int, bytes], size: int, tmp_
 def assert_same_after_replay(source: ByteSource, clean: Path) -> None:
     """All behind the headers and the log, which a replay empties."""
     headers, _ = read_headers(source)
-    replayed = Replayed(source, read_log(source, headers.current.header))
+    ours = replayed(source, read_log(source, headers.current.header))
     with open_source(clean) as other:
-        assert replayed.size <= other.size
+        assert ours.size <= other.size
         for offset in (*range(vhdx.REGION_TABLES[0], MIB, 64 * KIB), *range(2 * MIB, 8 * MIB, MIB)):
             length = 64 * KIB if offset < MIB else MIB
             expected = other.read_at(offset, length)
-            assert replayed.read_at(offset, length) == expected[: replayed.size - offset]
+            assert ours.read_at(offset, length) == expected[: ours.size - offset]
 
 
 def test_zeros_and_length_of_a_replay() -> None:
     log = vhdx.LogEntry(1, zeros={vhdx.PAYLOAD_AT: 3 * 4096}, last=6 * MIB).build()
     image = vhdx.image(log={0: log}, payload={vhdx.PAYLOAD_AT: b"x" * 16384})
     headers, _ = read_headers(image)
-    replayed = Replayed(image, read_log(image, headers.current.header))
-    assert replayed.size == 6 * MIB
-    content = read_exactly(replayed, vhdx.PAYLOAD_AT - 1, 16384 + 10, what="content")
+    ours = replayed(image, read_log(image, headers.current.header))
+    assert ours.size == 6 * MIB
+    content = read_exactly(ours, vhdx.PAYLOAD_AT - 1, 16384 + 10, what="content")
     assert content == b"\0" * 12289 + b"x" * 4096 + b"\0" * 9
-    assert replayed.read_at(6 * MIB - 3, 10) == b"\0" * 3
-    assert replayed.read_at(6 * MIB, 1) == b""
+    assert ours.read_at(6 * MIB - 3, 10) == b"\0" * 3
+    assert ours.read_at(6 * MIB, 1) == b""
 
 
 @pytest.mark.parametrize(

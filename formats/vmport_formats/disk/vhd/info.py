@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import sys
 from array import array
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.disk.vhd.footers import choose_footer, find_back, find_front
 from vmport_formats.disk.vhd.layout import (
-    EPOCH,
     HEADER_COOKIE,
     HEADER_LENGTH,
     MAX_SECTORS,
@@ -24,6 +23,7 @@ from vmport_formats.disk.vhd.layout import (
     Footer,
     ParentLocator,
     header_checksum,
+    time_of,
     unpack_footer,
     unpack_header,
 )
@@ -55,37 +55,77 @@ def matches(source: ByteSource) -> bool:
     return find_back(source) is not None or find_front(source) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Vhd:
+    """A VHD file, all of it but its content."""
+
+    info: ImageInfo
+    footer: FoundFooter
+    dynamic: Dynamic | None
+    """None: it is a fixed disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """What a dynamic or differencing disk has besides a footer."""
+
+    at: int
+    """Host offset of the header."""
+    header: DynamicHeader
+    locators: tuple[ParentLocator, ...]
+
+    @property
+    def bitmap_size(self) -> int:
+        """Bytes of the bitmap that precedes each block: a bit a sector, padded to whole sectors."""
+        return -(-self.header.block_size // (SECTOR * 8 * SECTOR)) * SECTOR
+
+
 def read_info(source: ByteSource) -> ImageInfo:
     """The metadata of the VHD in `source`.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: with codes ``vhd.*``.
+    """
+    return read_vhd(source).info
+
+
+def read_vhd(source: ByteSource) -> Vhd:
+    """The footer and, unless it is a fixed disk, the header of the VHD in `source`.
 
     The footer at the end counts, as the specification wants it; the copy at the start stands in
     when that is missing or damaged.
 
     Raises:
-        CorruptInput, TruncatedInput, UnsupportedFeature: with codes ``vhd.*``.
+        CorruptInput, TruncatedInput, UnsupportedFeature: as `read_info`.
     """
     found, concerns = choose_footer(source)
     footer = unpack_footer(found.raw)
     disk_type = _check_footer(source, footer, at=found.at)
     virtual_size = _virtual_size(source, footer, at=found.at)
-    block_size: Bytes | None = None
+    dynamic: Dynamic | None = None
     references: tuple[Reference, ...] = ()
-    more: dict[str, object] = {}
+    details = _footer_details(footer)
     if disk_type is DiskType.FIXED:
         concerns += _check_fixed(source, footer, virtual_size, found)
     else:
-        block_size, references, more = _read_dynamic(source, footer, disk_type, virtual_size)
+        dynamic = _read_dynamic(source, footer, virtual_size)
+        details["table-offset"] = dynamic.header.table_offset
+        details["max-table-entries"] = dynamic.header.max_table_entries
+    if dynamic is not None and disk_type is DiskType.DIFFERENCING:
+        references, more = _read_parent(source, dynamic)
+        details |= more
     concerns += _size_concern(footer)
-    return ImageInfo(
+    info = ImageInfo(
         DiskFormat.VHD,
         variant=disk_type.name.lower(),
         virtual_size=virtual_size,
         file_size=Bytes(source.size),
-        cluster_size=block_size,
+        cluster_size=None if dynamic is None else Bytes(dynamic.header.block_size),
         references=references,
         concerns=tuple(concerns),
-        details=_footer_details(footer) | more,
+        details=details,
     )
+    return Vhd(info, found, dynamic)
 
 
 def _check_footer(source: ByteSource, footer: Footer, *, at: int) -> DiskType:
@@ -173,31 +213,22 @@ def _check_fixed(
     ]
 
 
-def _read_dynamic(
-    source: ByteSource, footer: Footer, disk_type: DiskType, virtual_size: int
-) -> tuple[Bytes, tuple[Reference, ...], dict[str, object]]:
+def _read_dynamic(source: ByteSource, footer: Footer, virtual_size: int) -> Dynamic:
     at = footer.data_offset
     data = read_exactly(
         source, at, HEADER_LENGTH, what="the dynamic disk header", code="vhd.header-outside"
     )
-    header, locators = unpack_header(data)
-    _check_header(source, header, header_checksum(data), at=at)
-    _check_table(source, header, virtual_size, at=at)
-    details: dict[str, object] = {
-        "table-offset": header.table_offset,
-        "max-table-entries": header.max_table_entries,
-    }
-    references: tuple[Reference, ...] = ()
-    if disk_type is DiskType.DIFFERENCING:
-        references, more = _read_parent(source, header, locators, at=at)
-        details |= more
-    return Bytes(header.block_size), references, details
+    dynamic = Dynamic(at, *unpack_header(data))
+    _check_header(source, dynamic.header, header_checksum(data), at=at)
+    _check_table(source, dynamic, virtual_size)
+    return dynamic
 
 
 def _read_parent(
-    source: ByteSource, header: DynamicHeader, locators: tuple[ParentLocator, ...], *, at: int
+    source: ByteSource, dynamic: Dynamic
 ) -> tuple[tuple[Reference, ...], dict[str, object]]:
-    in_use = read_locators(source, locators, at=at)
+    header = dynamic.header
+    in_use = read_locators(source, dynamic.locators, at=dynamic.at)
     return parent_references(header, in_use), {
         "parent-unique-id": str(UUID(bytes=header.parent_unique_id)),
         "parent-time-stamp": _time(header.parent_time_stamp),
@@ -240,7 +271,8 @@ def _check_header(source: ByteSource, header: DynamicHeader, checksum: int, *, a
         )
 
 
-def _check_table(source: ByteSource, header: DynamicHeader, virtual_size: int, *, at: int) -> None:
+def _check_table(source: ByteSource, dynamic: Dynamic, virtual_size: int) -> None:
+    at, header = dynamic.at, dynamic.header
     entries, block_size = header.max_table_entries, header.block_size
     limit = min(_MAX_TABLE_ENTRIES, MAX_SECTORS * SECTOR // block_size)
     if entries > limit:
@@ -270,12 +302,11 @@ def _check_table(source: ByteSource, header: DynamicHeader, virtual_size: int, *
             hint="the file is cut short; copy it again",
         )
     if entries <= _MAX_SCANNED_ENTRIES:
-        _check_blocks(source, header)
+        _check_blocks(source, header, dynamic.bitmap_size)
 
 
-def _check_blocks(source: ByteSource, header: DynamicHeader) -> None:
-    """Each block begins with a bitmap of its sectors, padded to whole sectors."""
-    bitmap = -(-header.block_size // (SECTOR * 8 * SECTOR)) * SECTOR
+def _check_blocks(source: ByteSource, header: DynamicHeader, bitmap: int) -> None:
+    """Each block begins with a bitmap of its sectors."""
     for first in range(0, header.max_table_entries, _SCAN):
         count = min(_SCAN, header.max_table_entries - first)
         table = array("I", source.read_at(header.table_offset + 4 * first, 4 * count))
@@ -324,4 +355,4 @@ def _code(value: bytes) -> str:
 
 
 def _time(seconds: int) -> str:
-    return datetime.fromtimestamp(EPOCH + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time_of(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")

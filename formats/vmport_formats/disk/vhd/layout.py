@@ -6,6 +6,7 @@ numbers are big-endian.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
@@ -21,8 +22,11 @@ MAX_SECTORS: Final = 0xFF00_0000
 """2040 GiB: what a table of 32-bit sector numbers can place, less what the bitmaps take."""
 MAX_CYLINDERS, MAX_HEADS, MAX_SECTORS_PER_TRACK = 65535, 16, 255
 
+PARENT_UNIQUE_ID_AT: Final = 40
+"""Of the dynamic header."""
+
 # 2000-01-01 00:00:00 UTC, from which VHD counts its seconds, as a Unix time.
-EPOCH: Final = 946_684_800
+_EPOCH: Final = 946_684_800
 
 
 class DiskType(IntEnum):
@@ -40,7 +44,7 @@ class Footer(NamedTuple):
     features: int
     version: int  # 0x0001_0000: major in the upper half
     data_offset: int  # bytes, of the dynamic header; all ones for a fixed disk
-    time_stamp: int  # seconds since EPOCH
+    time_stamp: int  # see time_of
     creator_application: bytes
     creator_version: int
     creator_host_os: bytes
@@ -76,7 +80,7 @@ class DynamicHeader(NamedTuple):
     block_size: int  # bytes, without the sector bitmap that precedes each block
     checksum: int
     parent_unique_id: bytes
-    parent_time_stamp: int
+    parent_time_stamp: int  # of the last change of the parent's file; see time_of
     reserved: int
     parent_unicode_name: bytes  # UTF-16BE, padded with NULs
 
@@ -111,6 +115,11 @@ def unpack_header(data: bytes) -> tuple[DynamicHeader, tuple[ParentLocator, ...]
         for number in range(_LOCATORS)
     )
     return DynamicHeader._make(_HEADER.unpack_from(data)), locators
+
+
+def time_of(seconds: int) -> datetime:
+    """The time that a time stamp tells."""
+    return datetime.fromtimestamp(_EPOCH + seconds, UTC)
 
 
 def footer_checksum(sector: bytes) -> int:

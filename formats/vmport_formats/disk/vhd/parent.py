@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
+from vmport_formats.disk.model import Concern
+from vmport_formats.disk.vhd.layout import PARENT_UNIQUE_ID_AT, time_of
 from vmport_formats.errors import CorruptInput, TruncatedInput
 from vmport_formats.references import Reference, ReferenceKind
+from vmport_formats.source import FileSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.disk.vhd.info import Dynamic
     from vmport_formats.disk.vhd.layout import DynamicHeader, ParentLocator
     from vmport_formats.source import ByteSource
 
 # Windows' own limit on a path is 32,767 UTF-16 units.
 _MAX_LOCATOR: Final = 64 * 1024
+_FILE_TIME_PRECISION: Final = 2
+"""Seconds; that of FAT."""
 
 # How each platform code encodes its path, the best hint first: a relative path still holds when
 # the folder was moved to another machine.  The Macintosh alias ("Mac ") is a blob without a path.
@@ -101,9 +109,50 @@ def parent_references(
     by_code = {item.platform_code: item.path for item in reversed(locators)}
     paths = [by_code.get(_text(code, "latin-1")) for code in _ENCODINGS]
     paths.append(parent_name(header))
-    names = list(dict.fromkeys(path for path in paths if path))
-    names = names or [f"uuid:{UUID(bytes=header.parent_unique_id)}"]
+    names = dict.fromkeys(path for path in paths if path)
+    if not names:
+        uuid = f"uuid:{UUID(bytes=header.parent_unique_id)}"
+        return (Reference(ReferenceKind.PARENT, uuid, "vpc", is_path=False),)
     return tuple(Reference(ReferenceKind.PARENT, name, "vpc") for name in names)
+
+
+def check_parent(
+    child: str, dynamic: Dynamic, parent: ImageInfo, source: ByteSource
+) -> tuple[Concern, ...]:
+    """That `parent`, read from `source`, is what the differencing disk in `child` was made from.
+
+    The unique id stays when a disk is written to; whether it was, the time of the file's last
+    change tells, which the child remembers.  That is lost when a file is copied, so another time is
+    no proof, and only a concern.
+
+    Raises:
+        CorruptInput: it has another unique id.
+    """
+    wanted, found = str(UUID(bytes=dynamic.header.parent_unique_id)), parent.details["unique-id"]
+    if found != wanted:
+        raise CorruptInput(
+            child,
+            at=dynamic.at + PARENT_UNIQUE_ID_AT,
+            code="vhd.parent-unique-id",
+            problem=f"was made from the disk with unique id {wanted}, but that of {source.name} is "
+            f"{found}",
+            hint="the file is another disk; put the right one in its place",
+        )
+    modified = source.modified if isinstance(source, FileSource) else None
+    if modified is None or not dynamic.header.parent_time_stamp:
+        return ()
+    remembered = time_of(dynamic.header.parent_time_stamp)
+    now = datetime.fromtimestamp(modified, UTC)
+    if abs((now - remembered).total_seconds()) <= _FILE_TIME_PRECISION:
+        return ()
+    return (
+        Concern(
+            "vhd.parent-time-stamp",
+            f"when it was made, its parent had been changed last at {remembered:%F %T} UTC, but "
+            f"{source.name} was at {now:%F %T}: the parent was copied, or written to since; "
+            "if it was written to, the two do not make up a disk any more",
+        ),
+    )
 
 
 def _text(data: bytes, encoding: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.vhdx.regions import Region
@@ -15,13 +16,44 @@ if TYPE_CHECKING:
     from vmport_formats.disk.vhdx.regions import Regions
     from vmport_formats.source import ByteSource
 
-# Blocks whose data lies in the file, wholly or, above a parent, in part (section 2.5.1.1).
-_PRESENT: Final = frozenset({6, 7})
-_STATE_MASK: Final = 0b111
+ENTRY: Final = 8  # bytes
+STATE_MASK: Final = 0b111
+_RESERVED_MASK: Final = 0xF_FFF8
+_OFFSET_MASK: Final = 0xFFFF_FFFF_FFF0_0000
+
+
+class State(IntEnum):
+    """Of a payload block (section 2.5.1.1); of a bitmap block, only the first and `FULLY_PRESENT`.
+
+    Only that of the first is the parent's, in a differencing disk.
+    """
+
+    NOT_PRESENT = 0
+    UNDEFINED = 1
+    ZERO = 2
+    UNMAPPED = 3
+    RESERVED = 4
+    UNMAPPED_V0 = 5
+    """As `UNMAPPED`, in the specification's version 0.95; qemu knows it, too."""
+    FULLY_PRESENT = 6
+    PARTIALLY_PRESENT = 7
+
+
+_PRESENT: Final = frozenset({State.FULLY_PRESENT, State.PARTIALLY_PRESENT})
 _SECTORS_PER_CHUNK: Final = 1 << 23  # whose bitmap fills one block of 1 MiB
 # A longer table is not read for misplaced blocks: this is 1 TiB in blocks of 1 MiB.
 _MAX_SCANNED_ENTRIES: Final = 1 << 20
 _SCAN: Final = 1 << 13  # entries at a time
+
+
+def offset_in(entry: int) -> int:
+    """The host offset in an entry.
+
+    Raises ValueError, with words that follow "this entry", where it sets bits that are reserved.
+    """
+    if reserved := entry & _RESERVED_MASK:
+        raise ValueError(f"sets bits that are reserved: {reserved:#x}")
+    return entry & _OFFSET_MASK
 
 
 def chunk_ratio(metadata: Metadata) -> int:
@@ -59,7 +91,7 @@ def check_block_table(source: ByteSource, regions: Regions, metadata: Metadata) 
     # An entry is the block's offset, a multiple of 1 MiB, with its state in the lowest bits.
     taken = [
         (other.offset - metadata.block_size + MIB, other.end, other)
-        for other in (regions.log, regions.block_table, regions.metadata)
+        for other in regions.all
         if other.length
     ]
     for first in range(0, entries, _SCAN):
@@ -68,7 +100,7 @@ def check_block_table(source: ByteSource, regions: Regions, metadata: Metadata) 
         )
         if sys.byteorder == "big":
             table.byteswap()
-        present = [entry for entry in table if entry & _STATE_MASK in _PRESENT]
+        present = [entry for entry in table if entry & STATE_MASK in _PRESENT]
         if not present:
             continue
         inside = max(present) // MIB * MIB + metadata.block_size <= source.size
@@ -76,7 +108,7 @@ def check_block_table(source: ByteSource, regions: Regions, metadata: Metadata) 
         if inside and apart and min(present) >= MIB:
             continue
         for number, entry in enumerate(table, first):
-            if entry & _STATE_MASK in _PRESENT:
+            if entry & STATE_MASK in _PRESENT:
                 _check_block(source, regions, metadata, number, entry // MIB * MIB)
 
 
@@ -95,7 +127,7 @@ def _check_block(
         return
     at = regions.block_table.offset + 8 * number
     headers = Region("headers", 0, MIB)
-    for region in (headers, regions.log, regions.block_table, regions.metadata):
+    for region in (headers, *regions.all):
         if offset < region.end and region.offset < offset + needed:
             raise CorruptInput(
                 source.name,

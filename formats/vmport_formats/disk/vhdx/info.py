@@ -5,15 +5,16 @@ Source: Microsoft, [MS-VHDX].
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.disk.vhdx.block_table import check_block_table
 from vmport_formats.disk.vhdx.headers import Headers, read_creator, read_headers
 from vmport_formats.disk.vhdx.layout import FILE_SIGNATURE, guid
-from vmport_formats.disk.vhdx.log import Log, Replayed, read_log
+from vmport_formats.disk.vhdx.log import Log, read_log, replayed
 from vmport_formats.disk.vhdx.metadata import Metadata, read_metadata
-from vmport_formats.disk.vhdx.regions import Region, read_regions
+from vmport_formats.disk.vhdx.regions import Region, Regions, read_regions
 from vmport_formats.units import Bytes
 
 if TYPE_CHECKING:
@@ -25,24 +26,46 @@ def matches(source: ByteSource) -> bool:
     return source.read_at(0, len(FILE_SIGNATURE)) == FILE_SIGNATURE
 
 
+@dataclass(frozen=True, slots=True)
+class Vhdx:
+    """A VHDX file, all of it but its content."""
+
+    info: ImageInfo
+    source: ByteSource
+    """The file, its log replayed in memory when it has one to be replayed."""
+    log: Log | None
+    """None: it was closed cleanly."""
+    regions: Regions
+    metadata: Metadata
+
+
 def read_info(source: ByteSource) -> ImageInfo:
     """The metadata of the VHDX in `source`.
 
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: with codes ``vhdx.*``.
     """
+    return read_vhdx(source).info
+
+
+def read_vhdx(source: ByteSource) -> Vhdx:
+    """The metadata of the VHDX in `source`, and where its parts are.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: as `read_info`.
+    """
     creator = read_creator(source)
     headers, concerns = read_headers(source)
     header = headers.current.header
     log = read_log(source, header) if headers.dirty else None
-    replayed = source if log is None else Replayed(source, log)
+    content = source if log is None else replayed(source, log)
     log_region = Region("log", header.log_offset, header.log_length)
-    regions, more = read_regions(replayed, log=log_region)
-    metadata = read_metadata(replayed, regions.metadata)
-    check_block_table(replayed, regions, metadata)
+    regions, more = read_regions(content, log=log_region)
+    metadata = read_metadata(content, regions.metadata)
+    check_block_table(content, regions, metadata)
     if log is not None:
         concerns.append(_log_concern(log))
-    return ImageInfo(
+    info = ImageInfo(
         DiskFormat.VHDX,
         variant=_variant(metadata),
         virtual_size=Bytes(metadata.virtual_disk_size),
@@ -54,6 +77,7 @@ def read_info(source: ByteSource) -> ImageInfo:
         concerns=(*concerns, *more),
         details=_details(creator, headers, log, metadata),
     )
+    return Vhdx(info, content, log, regions, metadata)
 
 
 def _variant(metadata: Metadata) -> str:

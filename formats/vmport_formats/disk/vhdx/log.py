@@ -1,7 +1,7 @@
 """The log of a VHDX that was not closed cleanly, and the file as it is once that is replayed.
 
 Windows replays the log when it opens a disk, by writing to it.  Here nothing is written: the active
-sequence of entries is found and checked ([MS-VHDX] section 2.3.2), and `Replayed` is the file
+sequence of entries is found and checked ([MS-VHDX] section 2.3.2), and `replayed` gives the file
 with its changes laid over it.
 """
 
@@ -18,6 +18,7 @@ from vmport_formats.disk.vhdx.layout import (
     LogEntryHeader,
 )
 from vmport_formats.errors import TruncatedInput
+from vmport_formats.patched import Patch, PatchedSource
 from vmport_formats.units import MAX_SIZE, MIB
 
 if TYPE_CHECKING:
@@ -34,15 +35,6 @@ MAX_LOG: Final = 16 * MIB
 _MAX_CHECKED: Final = 16 * MIB
 _MAX_PATCHES: Final = MIB // LOG_DESCRIPTOR.size
 _DATA_START, _DATA_LENGTH = 8, 4084
-
-
-class Patch(NamedTuple):
-    """One change that a replay makes to the file."""
-
-    file_offset: int
-    length: int
-    data: bytes | None
-    """None: zeros."""
 
 
 class Entry(NamedTuple):
@@ -68,48 +60,10 @@ class Log:
         return tuple(patch for entry in self.entries for patch in entry.patches)
 
 
-class Replayed:
-    """A `ByteSource`: the file as it is after the log's changes."""
-
-    __slots__ = ("_patches", "_source", "name", "size")
-
-    def __init__(self, source: ByteSource, log: Log) -> None:
-        last = (entry.header.last_file_offset for entry in log.entries)
-        self._source = source
-        self._patches = log.patches
-        self.name = source.name
-        self.size = min(max(source.size, *last, 0), MAX_SIZE)
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`; fewer only at the end."""
-        length = min(length, self.size - offset)
-        if offset < 0 or length <= 0:
-            return b""
-        data = bytearray(self._source.read_at(offset, length))
-        data.extend(bytes(length - len(data)))
-        for patch in self._patches:
-            start = max(patch.file_offset, offset)
-            end = min(patch.file_offset + patch.length, offset + length)
-            if start < end:
-                skip = start - patch.file_offset
-                data[start - offset : end - offset] = (
-                    bytes(end - start)
-                    if patch.data is None
-                    else patch.data[skip : skip + end - start]
-                )
-        return bytes(data)
-
-    def read_into(self, offset: int, target: memoryview) -> int:
-        """Fill `target` from `offset`; fewer bytes than it holds only at the end."""
-        data = self.read_at(offset, len(target))
-        target[: len(data)] = data
-        return len(data)
-
-    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """All of the range: where the log writes, holes of the file are none."""
-        end = min(offset + length, self.size)
-        if offset < end:
-            yield offset, end
+def replayed(source: ByteSource, log: Log) -> PatchedSource:
+    """The file as it is after the log's changes."""
+    last = (entry.header.last_file_offset for entry in log.entries)
+    return PatchedSource(source, log.patches, min(max(source.size, *last, 0), MAX_SIZE))
 
 
 def read_log(source: ByteSource, header: Header) -> Log:

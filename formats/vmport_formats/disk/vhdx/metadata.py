@@ -54,6 +54,7 @@ _ITEMS: Final = {
 }
 # The paths of a parent, the best hint first: a relative one survives a move of the folder.
 _PATH_KEYS: Final = ("relative_path", "volume_path", "absolute_win32_path")
+_LINKAGE_KEYS: Final = ("parent_linkage", "parent_linkage2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,17 @@ class Metadata:
         if not self.has_parent:
             return ()
         paths = [self.parent_locator.get(key) for key in _PATH_KEYS]
-        names = list(dict.fromkeys(path for path in paths if path))
-        linkage = self.parent_locator.get("parent_linkage", "unknown").strip("{}").lower()
-        names = names or [f"uuid:{linkage}"]
+        names = dict.fromkeys(path for path in paths if path)
+        if not names:
+            uuid = f"uuid:{next(iter(self.linkage), 'unknown')}"
+            return (Reference(ReferenceKind.PARENT, uuid, "vhdx", is_path=False),)
         return tuple(Reference(ReferenceKind.PARENT, name, "vhdx") for name in names)
+
+    @property
+    def linkage(self) -> tuple[str, ...]:
+        """The GUIDs of which the parent's data write GUID must be one (section 2.6.2.6.3)."""
+        values = [self.parent_locator.get(key) for key in _LINKAGE_KEYS]
+        return tuple(value.strip("{}").lower() for value in values if value)
 
 
 @dataclass(frozen=True, slots=True)

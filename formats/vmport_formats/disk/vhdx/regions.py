@@ -49,11 +49,12 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """The two regions that every VHDX has, and its log."""
+    """The two regions that every VHDX has, its log, and what else there may be."""
 
     block_table: Region
     metadata: Region
-    log: Region
+    all: tuple[Region, ...]
+    """In no order; the log may be of no length."""
 
 
 def read_regions(source: ByteSource, *, log: Region) -> tuple[Regions, list[Concern]]:
@@ -156,7 +157,7 @@ def _parse(source: ByteSource, data: bytes, *, at: int, log: Region) -> Regions:
             code="vhdx.region-missing",
             problem=f"region table lists no {' and no '.join(missing)}",
         )
-    return Regions(known[BAT_REGION], known[METADATA_REGION], log)
+    return Regions(known[BAT_REGION], known[METADATA_REGION], tuple(regions))
 
 
 def _check(source: ByteSource, region: Region, *, at: int) -> None:
