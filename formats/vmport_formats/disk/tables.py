@@ -162,7 +162,7 @@ class TableReader:
             count = 1
             following = index + 1
             if following < end and entries[following] == value + up and not value & single:
-                count = _reach(entries, index, end, up)
+                count = reach(entries, index, end, up)
             yield index, count, value
             index += count
 
@@ -367,7 +367,7 @@ def _data(source: ByteSource, start: int, end: int) -> tuple[int, int]:
     return next(source.data_ranges(start, end - start), (end, end))
 
 
-def _reach(entries: array[int], index: int, end: int, step: int) -> int:
+def reach(entries: array[int], index: int, end: int, step: int) -> int:
     """How many entries from `index` on, itself included, go up by `step`.
 
     As long as they do, twice as many are compared each time.
@@ -375,17 +375,17 @@ def _reach(entries: array[int], index: int, end: int, step: int) -> int:
     first = entries[index]
     top = 1 << 8 * entries.itemsize
     count = ahead = 1
-    while index + count < end:
-        here, value = index + count, first + count * step
-        if entries[here] != value:
-            break
+    while (here := index + count) < end and entries[here] == (value := first + count * step):
         ahead = min(ahead, end - here)
         if step:
             ahead = min(ahead, -(-(top - value) // step))
-        numbers = range(value, value + ahead * step, step) if step else (value,) * ahead
-        if entries[here : here + ahead] == array(entries.typecode, numbers):
+            numbers = array(entries.typecode, range(value, value + ahead * step, step))
+        else:
+            numbers = entries[here - 1 : here + ahead - 1]
+        if entries[here : here + ahead] == numbers:
             count += ahead
             ahead *= 2
         else:
+            count += 1
             ahead //= 2
     return count

@@ -10,7 +10,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.occupancy import Occupancy
-from vmport_formats.disk.qcow2.entries import COMPRESSED, COPIED, OFFSET, stretch
+from vmport_formats.disk.qcow2.entries import COMPRESSED, COPIED, OFFSET
+from vmport_formats.disk.tables import reach
 
 if TYPE_CHECKING:
     from array import array
@@ -71,9 +72,9 @@ class Claims:
             at = entry & OFFSET
             count = 1
             if not entry:
-                count = stretch(entries, index, 0)
+                count = reach(entries, index, len(entries), 0)
             elif entry & COPIED and not entry & COMPRESSED and at and not at % self._size:
-                count = stretch(entries, index, self._size)
+                count = reach(entries, index, len(entries), self._size)
                 inside = min(count, -(-(self._end - at) // self._size))
                 if inside > 0:
                     yield index, inside, at

@@ -16,9 +16,9 @@ from vmport_formats.disk.qcow2.entries import (
     COPIED,
     OFFSET,
     overlapped,
-    stretch,
 )
 from vmport_formats.disk.qcow2.header import Compression, Incompatible
+from vmport_formats.disk.tables import reach
 from vmport_formats.errors import CorruptInput, TruncatedInput
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ class Clusters:
                     yield from self._subclusters(at, bitmap)
                 else:
                     step = self._size if at or found is Found.STORED else 0
-                    count = stretch(entries, index, step)
+                    count = reach(entries, index, len(entries), step)
                     if bitmaps:
-                        count = min(count, stretch(bitmaps, index, 0))
+                        count = min(count, reach(bitmaps, index, len(bitmaps), 0))
                     if found is Found.STORED:
                         self._check_place(at, count, place, guest)
                     yield self._run(count * self._size, found, at)

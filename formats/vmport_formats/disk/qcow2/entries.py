@@ -5,7 +5,6 @@ Source: qemu's ``docs/interop/qcow2.rst``, "Cluster mapping".
 
 from __future__ import annotations
 
-from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,22 +29,3 @@ class Taken(NamedTuple):
 def overlapped(taken: Sequence[Taken], start: int, end: int) -> Taken | None:
     """What lies, at least in part, between two offsets."""
     return next((item for item in taken if item.start < end and start < item.end), None)
-
-
-def stretch(words: array[int], index: int, step: int) -> int:
-    """How many words from `index` on go up by `step`, itself included.
-
-    As long as they do, twice as many are compared each time.
-    """
-    first, end = words[index], len(words)
-    count, ahead = 1, 1
-    while index + count < end and words[index + count] == (start := first + count * step):
-        ahead = min(ahead, end - index - count)
-        numbers = range(start, start + ahead * step, step) if step else (start,) * ahead
-        if ahead > 1 and words[index + count : index + count + ahead] != array("Q", numbers):
-            count += 1
-            ahead //= 2
-        else:
-            count += ahead
-            ahead *= 2
-    return count

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from vmport_formats.disk.layer import Found, Run, cut, joined
 from vmport_formats.disk.qcow2.claims import Claims
 from vmport_formats.disk.qcow2.clusters import Clusters
-from vmport_formats.disk.qcow2.entries import OFFSET, Taken, overlapped, stretch
+from vmport_formats.disk.qcow2.entries import OFFSET, Taken, overlapped
 from vmport_formats.disk.qcow2.extensions import read_extensions
 from vmport_formats.disk.qcow2.header import (
     MAX_L1_TABLE,
@@ -25,6 +25,7 @@ from vmport_formats.disk.qcow2.header import (
 )
 from vmport_formats.disk.qcow2.info import read_info
 from vmport_formats.disk.qcow2.tables import read_snapshots
+from vmport_formats.disk.tables import reach
 from vmport_formats.errors import (
     CorruptInput,
     InputError,
@@ -109,7 +110,7 @@ class Qcow2Layer:
                 stop = min(end, (number + 1) * self._covered)
                 yield from self._l2_runs(batch[index], number, offset, stop)
             else:
-                stop = min(end, (number + stretch(batch, index, 0)) * self._covered)
+                stop = min(end, (number + reach(batch, index, len(batch), 0)) * self._covered)
                 yield Run(stop - offset, Found.ABSENT)
             offset = stop
 
