@@ -27,7 +27,7 @@ class Fetcher:
     def __init__(self) -> None:
         # glibc gives freed memory back and takes it anew, page by page, for each unit and piece,
         # until a larger block than these was freed once.  (This one is not even touched.)
-        bytes(8 * MIB)
+        bytes(4 * MIB)
         self._units: OrderedDict[Unit, bytes | bytearray] = OrderedDict()
         self._kept = 0
         self._lock = Lock()

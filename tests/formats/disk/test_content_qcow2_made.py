@@ -227,17 +227,19 @@ def test_clusters_of_a_data_file_lie_where_they_are_on_the_disk(tmp_path: Path) 
 def test_an_empty_disk_of_16_tib_costs_nothing(options: str, tmp_path: Path) -> None:
     path = tmp_path / "image.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", "-o", options, path, str(16 * TIB))
-    begin = time.monotonic()
+    with open_image(path):
+        pass  # what is imported then does not count
     tracemalloc.start()
     try:
         with open_image(path) as image:
+            begin = time.process_time()
             assert [extent.length for extent in image.extents()] == [16 * TIB]
             assert list(image.stream()) == []
             assert image.read(16 * TIB - 512, 512) == bytes(512)
+            assert time.process_time() - begin < 0.3
         assert tracemalloc.get_traced_memory()[1] < 8 * MIB
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - begin < 1  # 20 ms, but the machine may be busy, and is traced
 
 
 def test_preallocated_metadata_is_mapped_in_long_runs(tmp_path: Path) -> None:
@@ -245,11 +247,11 @@ def test_preallocated_metadata_is_mapped_in_long_runs(tmp_path: Path) -> None:
     path = tmp_path / "image.qcow2"
     options = "preallocation=metadata,cluster_size=64k"
     qemu_img("create", "-q", "-f", "qcow2", "-o", options, path, str(32 << 30))
-    begin = time.monotonic()
+    begin = time.process_time()
     with open_image(path) as image:
         assert sum(extent.length for extent in image.extents()) == 32 << 30
         assert sum(len(piece) for _, piece in image.stream()) < MIB
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 2
 
 
 def test_streaming_a_part(tmp_path: Path) -> None:
