@@ -256,6 +256,41 @@ def test_pointers_that_cannot_be(image: Composed, place: int, value: bytes, code
     assert (found.code, found.at) == (code, place)
 
 
+def test_an_index_that_overflows_into_the_kind_of_its_entry() -> None:
+    """Of seSparse, where the next number is not the next grain's."""
+    grains = SESPARSE.hosts[0] - 8 * SECTOR * (
+        struct.unpack("<Q", SESPARSE.file.read_at(SESPARSE.places[0], 8))[0] >> 48 & 0xFFF
+    )
+    size = grains + 4096 * 4096
+    overflow = {SESPARSE.places[5]: wide(0x3FFF << 48) + wide(0x4000 << 48)}
+    found = refusal(SESPARSE.file.cut(size + 4096).patched(overflow))
+    assert (found.code, found.at) == (TABLE, SESPARSE.places[6])
+    carried = {SESPARSE.places[5]: wide(0x3FFF << 48) + wide(0x3000 << 48 | 1)}
+    last, first = b"\xaa" * 4096, b"\xbb" * 4096
+    file = SESPARSE.file.cut(size + 4096).patched(carried).patched({size - 4096: last, size: first})
+    with open_image(file) as disk:
+        assert disk.read(5 * 4096, 8192) == last + first
+        places = [item.host_offset for item in disk.extents(5 * 4096, 8192)]
+    assert places == [size - 4096]
+
+
+def test_what_follows_the_last_grain_of_the_disk_may_follow_at_once() -> None:
+    """That grain takes no more room than belongs to the disk."""
+    extent = compose_cowd([Kind.DATA] * 3, grain=8 * SECTOR, size=17 * SECTOR, seed=1)
+    end = -(-extent.file.size // SECTOR)
+    table = extent.file.read_at(extent.places[0], 32 * SECTOR)
+    last = extent.file.read_at(extent.hosts[2], SECTOR)
+    moved = extent.file.patched(
+        {
+            end * SECTOR: last,
+            (end + 1) * SECTOR: table[:8] + entry(end) + table[12:],
+            extent.directory: entry(end + 1),
+        }
+    )
+    with open_image(moved) as disk:
+        check_content(disk, extent.truth)
+
+
 @pytest.mark.parametrize("lost", [1, SECTOR, 4096])
 def test_a_file_that_ends_inside_a_grain(lost: int) -> None:
     """qemu reads zeros for what is lost."""
@@ -348,7 +383,12 @@ def test_a_grain_that_is_longer_packed_than_unpacked() -> None:
 
 
 def test_compressed_grains_of_any_size_would_need_any_memory() -> None:
-    header: dict[str, Any] = {"grain_size": 1 << 16, "flags": 0x3_0001, "algorithm": 1, "capacity": 1 << 17}
+    header: dict[str, Any] = {
+        "grain_size": 1 << 16,
+        "flags": 0x3_0001,
+        "algorithm": 1,
+        "capacity": 1 << 17,
+    }
     with pytest.raises(UnsupportedFeature) as caught, open_image(vmdk.sparse(**header)):
         pass
     assert caught.value.code == "vmdk.compressed-grain-size"

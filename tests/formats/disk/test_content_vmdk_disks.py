@@ -308,6 +308,13 @@ def test_extents_that_do_not_fit_their_lines(
     assert found.path == str(tmp_path / "x")
 
 
+def test_a_sparse_extent_has_one_place_on_the_disk(tmp_path: Path) -> None:
+    """16,384 places for one file would cost a lot, and mean nothing."""
+    compose_cowd([Kind.DATA] * 9).file.write(tmp_path / "x")
+    found = refusal(described(tmp_path, ['RW 9 VMFSSPARSE "x"'] * 3000))
+    assert (found.code, found.at) == ("vmdk.extent-twice", "line 9")
+
+
 def test_an_encrypted_disk_is_refused(tmp_path: Path) -> None:
     more = 'encryption.keySafe = "vmware:key/list/x"'
     assert refusal(described(tmp_path, "RW 8 ZERO", more=more)).code == "vmdk.encrypted"

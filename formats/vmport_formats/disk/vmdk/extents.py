@@ -101,12 +101,20 @@ def open_extents(name: str, descriptor: Descriptor, opener: Opener) -> Iterator[
         content: Content = _Zeros()
         if extent.type is not ExtentType.ZERO:
             reference = extent_reference(extent, descriptor)
-            if reference not in opened:  # several may lie in one file
-                opened[reference] = opener(reference)
-            if extent.type in _FLAT:
-                content = _flat(opened[reference], extent)
+            known = reference in opened
+            source = opened[reference] if known else opener(reference)
+            opened[reference] = source
+            if extent.type in _FLAT:  # several may lie in one file
+                content = _flat(source, extent)
+            elif known:
+                raise CorruptInput(
+                    name,
+                    at=f"line {extent.line}",
+                    code="vmdk.extent-twice",
+                    problem=f"names the sparse extent {reference.name!r} for a second time",
+                )
             else:
-                content = _sparse(opened[reference], extent, begin, pages)
+                content = _sparse(source, extent, begin, pages)
         yield Piece(begin, end, content)
         begin = end
 

@@ -150,6 +150,8 @@ class Grains:
                 raise self._corrupt(place, "table", str(error)) from error
             if found is Found.STORED:
                 count = stretch(words, index, self._pointers.grain_step)
+                if not self._is_whole(words[index + count - 1], host, count):
+                    count = 1
                 count = self._stored(host, count, number + index, place, taken)
                 yield Run(count * self._grain, found, self._source, host)
             elif found is Found.PACKED:
@@ -160,6 +162,15 @@ class Grains:
                 count = stretch(words, index, 0)
                 yield Run(count * self._grain, found)
             index += count
+
+    def _is_whole(self, last: int, at: int, count: int) -> bool:
+        """Whether `count` entries that go up from one for offset `at` on mean so many grains.
+
+        Where only a part of an entry is a number, that can overflow into the rest of it.
+        """
+        with suppress(ValueError):
+            return self._pointers.grain(last) == (Found.STORED, at + (count - 1) * self._grain)
+        return False
 
     def _check_tables(self, number: int, at: int, count: int) -> None:
         """That what some tables place is in use by nothing else, and neither are they.
@@ -182,10 +193,11 @@ class Grains:
             at += entries * width
 
     def _check_table(self, table: int, at: int) -> None:
+        """A grain at the end of the disk that is not whole can share its slot, and is left out."""
         ranges = []
         places = []
         entries = self._pointers.table_entries
-        grains = -(-self._size // self._grain) - table * entries
+        grains = self._size // self._grain - table * entries
         for length, words in self._words.parts(at, min(entries, grains)):
             index = 0
             while words is not None and index < length:
@@ -210,16 +222,17 @@ class Grains:
 
         `number` is the first one's on the disk.  The last of the disk need not be whole.
         """
-        free = _free(taken, at)
-        if free < self._grain:
-            raise self._corrupt(place, "table", self._inside(at, at + self._grain, taken))
-        count = min(count, free // self._grain)
         needed = min(count * self._grain, self._size - number * self._grain)
-        if at + needed > self._source.size:
-            count = (self._source.size - at) // self._grain
-            if count < 1:
-                raise self._outside(place, "grain", at)
-        return count
+        free = _free(taken, at)
+        room = min(free, self._source.size - at)
+        if needed <= room:
+            return count
+        if count := max(0, room) // self._grain:
+            return count
+        needed = min(needed, self._grain)
+        if free < needed:
+            raise self._corrupt(place, "table", self._inside(at, at + needed, taken))
+        raise self._outside(place, "grain", at)
 
     def _packed(
         self, at: int, following: int, number: int, place: int, taken: Sequence[Taken]

@@ -6,13 +6,11 @@ Source: VMware, "Virtual Disk Format 5.0", "Stream-Optimized Compressed Sparse E
 from __future__ import annotations
 
 from dataclasses import dataclass
-from struct import Struct
 from typing import Final
 
 from vmport_formats.disk.codecs import inflate
+from vmport_formats.disk.vmdk.sparse import GRAIN_MARKER
 
-GRAIN_MARKER: Final = Struct("<QI")
-"""Before a compressed grain: its first sector in the extent, and how many bytes follow."""
 _MOST_PACKED: Final = 2
 """How often the size of a grain a compressed one can be: deflate makes nothing twice as long."""
 

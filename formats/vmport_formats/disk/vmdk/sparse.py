@@ -29,6 +29,8 @@ _MAX_TABLE: Final = 512  # entries
 _NEWLINES: Final = b"\n \r\n"
 _MARKER: Final = Struct("<QII")  # value, size, type; padded to a sector
 _END_OF_STREAM, _FOOTER = 0, 3
+GRAIN_MARKER: Final = Struct("<QI")
+"""Before a compressed grain: its first sector in the extent, and how many bytes follow."""
 
 
 class Flag(IntFlag):
