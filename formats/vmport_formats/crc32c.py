@@ -9,8 +9,10 @@ halves the message.  The usual table, a byte at a time, takes Python some 15 tim
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
+
+from vmport_formats.zeros import without_trailing_zeros
 
 _POLYNOMIAL: Final = 0x1_1EDC_6F41
 _MASK: Final = 0xFFFF_FFFF
@@ -22,13 +24,17 @@ _DIRECT_BITS: Final = 64
 def crc32c(data: bytes) -> int:
     """The CRC-32C of `data`, as an unsigned 32-bit number; that of nothing is 0.
 
-    It takes about 0.13 ms for 4 KiB, 0.7 ms for 64 KiB and 13 ms for 1 MiB.
+    It takes about 0.13 ms for 4 KiB, 0.7 ms for 64 KiB and 13 ms for 1 MiB; zeros at the end, which
+    most records of a fixed size have, cost next to nothing.
     """
-    bits = 8 * len(data)
-    message = int.from_bytes(data.translate(_MIRRORED), "big")
+    used = without_trailing_zeros(data)
+    bits = 8 * len(used)
+    message = int.from_bytes(used.translate(_MIRRORED), "big")
     # The register starts as all ones, which is the same as inverting the first 32 bits.
     value = (message << 32) ^ (_MASK << bits)
     remainder = _remainder(value, bits + 32)
+    if zeros := len(data) - len(used):
+        remainder = _remainder(_times(remainder, _power(8 * zeros)), 64)
     return int(f"{remainder:032b}"[::-1], 2) ^ _MASK
 
 
@@ -51,6 +57,18 @@ def _times(value: int, factor: int) -> int:
         bit = factor & -factor
         product ^= value << (bit.bit_length() - 1)
         factor ^= bit
+    return product
+
+
+@lru_cache(maxsize=1024)
+def _power(exponent: int) -> int:
+    """The polynomial x^exponent, modulo the CRC's."""
+    product = 1
+    while exponent:
+        bit = exponent & -exponent
+        factor = _power_of_two_power(bit.bit_length() - 1)
+        product = _remainder(_times(product, factor), 64)
+        exponent ^= bit
     return product
 
 

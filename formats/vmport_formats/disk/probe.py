@@ -7,6 +7,7 @@ they are first asked, through the one table here.
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -66,6 +67,7 @@ _MODULES: Final[dict[DiskFormat, str]] = {
 }
 
 
+@cache
 def reader(disk_format: DiskFormat) -> FormatReader:
     """The module that reads `disk_format`, imported on first use."""
     return cast("FormatReader", import_module(f"vmport_formats.disk.{_MODULES[disk_format]}"))

@@ -11,6 +11,7 @@ from vmport_formats.disk.qcow2.extensions import text
 from vmport_formats.errors import CorruptInput, TruncatedInput
 from vmport_formats.source import read_exactly
 from vmport_formats.units import Bytes
+from vmport_formats.zeros import without_trailing_zeros
 
 if TYPE_CHECKING:
     from vmport_formats.disk.qcow2.extensions import BitmapsPointer
@@ -197,7 +198,7 @@ def check_reach(source: ByteSource, header: Header) -> None:
     )
     per_block = header.cluster_size * 8 // header.refcount_bits
     for _ in range(_BLOCKS_TRIED):
-        table = table.rstrip(b"\0")
+        table = without_trailing_zeros(table)
         if not table:
             return
         index = (len(table) - 1) // 8
@@ -226,7 +227,7 @@ def check_reach(source: ByteSource, header: Header) -> None:
 
 def _used(block: bytes, width: int) -> int:
     """How many entries of a refcount block reach up to the last one that is not zero."""
-    block = block.rstrip(b"\0")
+    block = without_trailing_zeros(block)
     if not block:
         return 0
     if width >= 8:
