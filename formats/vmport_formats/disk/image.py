@@ -215,7 +215,7 @@ def open_image(
     A format is probed by content unless it is declared: by the caller for `image`, by an image for
     the file that it names.  `snapshot` is the id, or else the name, of an internal snapshot of
     `image`, to be read instead of its present.  `passphrase` opens every image of the chain that is
-    encrypted.
+    encrypted; only LUKS can tell a wrong one, the AES of old qcow and qcow2 images reads as noise.
 
     Raises:
         UnsafeInput: a reference was not granted, a chain is deeper than 200 or bites its own tail.
