@@ -1,7 +1,9 @@
 """Decompression with a bound: a unit yields the size that it must, or an error, never more.
 
 Deflate goes through libdeflate, which takes a third of zlib's time for a unit that is whole.  What
-it refuses, zlib judges: so the verdict and its words are the same with and without it.
+it refuses, zlib judges, so that the verdict and its words are the same with and without it.  (But
+for the four code words that RFC 1951 has no meaning for: libdeflate takes them for their
+neighbours.)
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 import zlib
 from typing import TYPE_CHECKING
@@ -69,7 +70,10 @@ def test_no_part_of_a_unit_is_enough(unpack: Callable[[bytes, int], bytes], pack
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_libdeflate_and_zlib_agree_on_damage(data: st.DataObject) -> None:
-    """On what is sound, on the bytes, and on the words for what is not."""
+    """On what is sound, on the bytes, and on the words for what is not.
+
+    But for code words that no encoder writes, as they mean nothing: libdeflate gives them a sense.
+    """
     unpack, packed = data.draw(st.sampled_from(list(CODECS.values())[:2]))
     damaged = bytearray(packed)
     for _ in range(data.draw(st.integers(0, 3))):
@@ -77,7 +81,11 @@ def test_libdeflate_and_zlib_agree_on_damage(data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
         with_it = verdict(unpack, bytes(damaged))
         patch.setattr(codecs, "_fast", {})
-        assert verdict(unpack, bytes(damaged)) == with_it
+        without_it = verdict(unpack, bytes(damaged))
+    if isinstance(with_it, bytes) and isinstance(without_it, str):
+        assert re.search(r"invalid (literal/length|distance) code", without_it)
+    else:
+        assert with_it == without_it
 
 
 @pytest.mark.parametrize(
