@@ -1,6 +1,6 @@
 # The one door: everything a developer or a user of the checkout does goes through here.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format docs clean
 
 BIN := .venv/bin
 
@@ -26,6 +26,9 @@ lint: setup ## Check style, types and the storeys
 format: setup ## Rewrite the code in the agreed style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup ## Write the pages of docs/reference that follow from the code
+	$(BIN)/python -m docs.generator
 
 clean: ## Remove everything that was made
 	rm -rf .venv .cache build dist demo-out
