@@ -17,6 +17,12 @@ test: setup ## Run all tests, or those that ARGS names
 	@$(BIN)/python -m tests.samples
 	$(BIN)/pytest -n auto $(ARGS)
 
+fuzz: setup ## Damage images of every format 20,000 times each; writes docs/fuzzing.md
+	$(BIN)/python -m tests.fuzz --cases 20000 --write docs/fuzzing.md
+
+soak: setup ## As fuzz, N times, with damage never seen before: make soak N=1000000
+	$(BIN)/python -m tests.fuzz --cases $(or $(N),100000) --seed $$(date +%s)
+
 lint: setup ## Check style, types and the storeys
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -1,0 +1,70 @@
+"""Whatever is done to an image, reading all of it ends soon, in a result or a `VmportError`."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fuzz import trial
+from tests.fuzz.__main__ import FEW, tally
+from tests.fuzz.mutators import damage
+from tests.fuzz.subjects import FAMILIES, subject, subjects
+from vmport_formats.disk.model import DiskFormat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def test_every_format_is_there() -> None:
+    found = {each.format for family in FAMILIES for each in subjects(family)}
+    assert found == set(DiskFormat) - {DiskFormat.RAW}
+
+
+@every_family
+def test_damage(family: str, tmp_path: Path) -> None:
+    """Some hundred cases; ``make fuzz`` runs more."""
+    found = tally(family, 1, range(FEW), tmp_path)
+    assert not found.faults
+    # Neither is all damage fatal, nor is it without effect.
+    assert min(found.ends.values()) > FEW // 50
+
+
+@every_family
+def test_a_sound_image_is_read(family: str, tmp_path: Path) -> None:
+    """Unless it needs a parent, or is odd on purpose: the harness would else see refusals only."""
+    ends = {
+        each.name: trial.run(each, bytearray(each.data), tmp_path).end for each in subjects(family)
+    }
+    refused = {name for name, end in ends.items() if end is trial.End.REFUSED}
+    assert refused <= {"vmdk-text-odd", "vhd-differencing", "vhdx-differencing"}
+    assert len(refused) < len(ends)
+
+
+@every_family
+def test_a_case_is_the_same_each_time(family: str) -> None:
+    for each in subjects(family):
+        assert damage(each, Random("4711")) == damage(each, Random("4711"))
+        assert any(damage(each, Random(str(n))) != each.data for n in range(3))
+
+
+def test_the_harness_tells_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A traceback, a hang and a lot of memory are told; a harness that sees none proves nothing."""
+    image = subject("qed")
+
+    def broken(*_: object, **__: object) -> None:
+        raise IndexError("out of range")
+
+    def slow(*_: object, **__: object) -> None:
+        sum(n * n for n in range(2_000_000))
+
+    def greedy(*_: object, **__: object) -> None:
+        bytearray(trial.BYTES + 1)
+
+    for bad, message in ((broken, "IndexError"), (slow, " ms; at most"), (greedy, "of memory")):
+        monkeypatch.setattr(trial, "_look", bad)
+        with pytest.raises(trial.Fault, match=message):
+            trial.run(image, bytearray(image.data), tmp_path)

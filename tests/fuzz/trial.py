@@ -1,0 +1,267 @@
+"""One case: damage a subject, read all that is left, and measure what that costs."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import time
+import tracemalloc
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from fixtures.disks import luks
+from tests.fuzz.mutators import damage
+from tests.fuzz.subjects import Subject, subjects
+from vmport.render.inspection import Inspection, image_fields
+from vmport_formats.disk.image import open_image
+from vmport_formats.disk.probe import probe
+from vmport_formats.disk.safety import assess
+from vmport_formats.errors import VmportError
+from vmport_formats.references import Reference, ReferenceKind, deny
+from vmport_formats.units import MAX_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import FrameType
+
+    from vmport_formats.disk.image import DiskImage
+
+SECONDS: Final = 0.050
+"""Of processor time that a case may take."""
+BYTES: Final = 64 << 20
+"""Of memory that a case may take besides the image itself."""
+_READ: Final = 4 << 20
+"""Bytes of a disk that are read: of these subjects all, unless their size is damaged."""
+_PIECE: Final = 65536 + 17
+_HANG: Final = 10.0
+_REPEATS: Final = 5
+_ROUNDS: Final = 10_000
+
+
+class Fault(AssertionError):
+    """What a case did that it must not."""
+
+
+class Hang(BaseException):
+    """It was stopped: no `except Exception` shall catch this."""
+
+
+class End(StrEnum):
+    """How a case ended when all was well."""
+
+    REFUSED = "refused"
+    READ = "read"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a case came to."""
+
+    end: End
+    seconds: float
+    """Of processor time."""
+    peak: int
+    """Bytes, if they were traced."""
+
+
+class Memory:
+    """A `ByteSource` over damaged bytes, without a copy of them."""
+
+    def __init__(self, name: str, data: bytearray) -> None:
+        self.name = name
+        self.size = len(data)
+        self._data = memoryview(data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer only at the end."""
+        if offset < 0 or length <= 0:
+            return b""
+        return bytes(self._data[offset : offset + length])
+
+    def read_into(self, offset: int, target: memoryview) -> int:
+        """Fill `target` from `offset`; fewer bytes than it holds only at the end."""
+        found = self._data[offset : offset + len(target)] if offset >= 0 else self._data[:0]
+        target[: len(found)] = found
+        return len(found)
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """All of the range."""
+        end = min(offset + length, self.size)
+        if offset < end:
+            yield offset, end
+
+
+class OwnExtents:
+    """A resolver that grants the extents of a subject, and never a parent or anything else."""
+
+    def __init__(self, subject: Subject, folder: Path) -> None:
+        self._folder = folder
+        self._names = set(subject.files or ())
+        for name, data in (subject.files or {}).items():
+            path = folder / name
+            if not path.exists():
+                path.write_bytes(data)
+
+    def __call__(self, reference: Reference, *, named_by: str) -> Path:
+        """The path to open."""
+        if reference.kind is ReferenceKind.EXTENT and reference.name in self._names:
+            return self._folder / reference.name
+        return deny(reference, named_by=named_by)
+
+
+def case(family: str, seed: int, number: int) -> tuple[Subject, bytearray]:
+    """Just this case: the subject and what became of it."""
+    found = subjects(family)
+    subject = found[number % len(found)]
+    return subject, damage(subject, Random(f"{seed} {family} {number}"))
+
+
+def run(
+    subject: Subject, data: bytearray, folder: Path, *, declared: bool = True, traced: bool = True
+) -> Result:
+    """Read the image in `data` and hold it to the limits.
+
+    The limit of memory is always set; `traced` also measures how much is taken, which costs time.
+
+    Raises:
+        Fault: an exception that is no `VmportError`, or more time or memory than is allowed.
+    """
+    peak = 0
+    if traced:
+        tracemalloc.start()
+        try:
+            end, seconds = _timed(subject, data, folder, declared)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    else:
+        end, seconds = _timed(subject, data, folder, declared)
+    if peak > BYTES:
+        raise Fault(f"took {peak} bytes of memory; at most {BYTES} are allowed")
+    for _ in range(_REPEATS):  # what was slow by itself stays slow
+        if seconds <= SECONDS:
+            break
+        seconds = min(seconds, _timed(subject, data, folder, declared)[1])
+    else:
+        raise Fault(f"took {seconds * 1000:.0f} ms; at most {SECONDS * 1000:.0f} are allowed")
+    return Result(end, seconds, peak)
+
+
+def _timed(subject: Subject, data: bytearray, folder: Path, declared: bool) -> tuple[End, float]:
+    begin = time.process_time()
+    try:
+        with _stopped_after(_HANG), _no_more_than(BYTES):
+            end = _look(subject, data, folder, declared)
+    except Hang:
+        raise Fault(f"did not end within {_HANG:.0f} s") from None
+    except Fault:
+        raise
+    except Exception as error:
+        raise Fault(f"{type(error).__name__}: {error}") from error
+    return end, time.process_time() - begin
+
+
+@contextmanager
+def _stopped_after(seconds: float) -> Iterator[None]:
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+@contextmanager
+def _no_more_than(size: int) -> Iterator[None]:
+    """Let the process have only `size` bytes of address space besides what it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+# --- What is looked at --------------------------------------------------------------------------
+
+
+def _look(subject: Subject, data: bytearray, folder: Path, declared: bool) -> End:
+    """The metadata and the whole content, each read or refused."""
+    disk_format = subject.format if declared else None
+    ends = []
+    try:
+        info = probe(Memory(subject.name, data), declared=disk_format)
+    except VmportError as error:
+        ends.append(_refusal(error))
+    else:
+        _hold(0 <= info.virtual_size <= MAX_SIZE, f"a disk of {info.virtual_size} bytes")
+        json.dumps(image_fields(Inspection(subject.name, 0, info, assess(info))))
+        ends.append(End.READ)
+    source = Memory(subject.name, data)
+    passphrase = luks.PASSPHRASE if subject.locked and _quick(data) else None
+    resolver = OwnExtents(subject, folder)
+    try:
+        with open_image(source, resolver, declared=disk_format, passphrase=passphrase) as disk:
+            _read(disk)
+    except VmportError as error:
+        ends.append(_refusal(error))
+    else:
+        ends.append(End.READ)
+        _hold(ends[0] is End.READ, "the content of what has no metadata was read")
+    return ends[1]
+
+
+def _refusal(error: VmportError) -> End:
+    _hold(error.exit_code in (3, 4), f"exit code {error.exit_code}")
+    _hold(bool(error.code and error.problem), "an error that says nothing")
+    str(error)
+    return End.REFUSED
+
+
+def _read(disk: DiskImage) -> None:
+    """The map, whole and without gaps, and the bytes; what the map calls zeros must be zeros."""
+    expected = 0
+    left = _READ
+    stored = []
+    for extent in disk.extents():
+        _hold(extent.offset == expected and extent.length > 0, f"a gap in the map at {expected}")
+        expected = extent.end
+        if left > 0:
+            length = min(extent.length, left)
+            stored.append((extent, length))
+            left -= 4096 if extent.kind.reads_zero else length
+    _hold(expected == disk.virtual_size, f"the map ends at {expected} of {disk.virtual_size}")
+    for extent, length in stored:
+        if extent.kind.reads_zero:
+            for at, count in ((extent.offset, min(length, 4096)), (extent.end - 1, 1)):
+                found = disk.read(at, count)
+                _hold(found == bytes(count), f"zeros that are none, or too few, at {at}")
+            continue
+        for at in range(extent.offset, extent.offset + length, _PIECE):
+            count = min(_PIECE, extent.offset + length - at)
+            _hold(len(disk.read(at, count)) == count, f"a short read at {at}")
+
+
+def _hold(fact: bool, otherwise: str) -> None:
+    if not fact:
+        raise Fault(otherwise)
+
+
+def _quick(data: bytearray) -> bool:
+    """Whether trying the passphrase takes little: rounds of hashing are what protects a LUKS disk.
+
+    Up to the limit of the reader, they may take as long as they take.
+    """
+    rounds = [data[164:168], *(data[208 + 48 * slot + 4 :][:4] for slot in range(8))]
+    return sum(int.from_bytes(each, "big") for each in rounds) <= _ROUNDS
