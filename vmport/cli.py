@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from vmport.commands import compare, convert, export, inspect, translate, validate
+from vmport.commands import check, compare, convert, export, inspect, translate, validate
 from vmport.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def main_options(
 inspect.register(app)
 convert.register(app)
 compare.register(app)
+check.register(app)
 translate.register(app)
 validate.register(app)
 export.register(app)

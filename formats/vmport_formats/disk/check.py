@@ -1,0 +1,271 @@
+"""Whether a disk image is consistent in itself: every fault, each with its place.
+
+Each format has a ``check`` module of its own that knows its tables; what has none is walked from
+end to end as when it is read.  The metadata must be readable; all behind it is what is checked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from vmport_formats.disk.model import DiskFormat
+from vmport_formats.disk.probe import detect, reader
+from vmport_formats.errors import CorruptInput, LockedInput, UnsafeInput
+from vmport_formats.references import deny
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vmport_formats.disk.image import ContentReader
+    from vmport_formats.disk.layer import Opener, Run
+    from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.references import Resolver
+    from vmport_formats.source import ByteSource
+
+_KEPT: Final = 1000
+"""Faults of a kind of severity that are told one by one; beyond that they are counted."""
+
+
+class Severity(StrEnum):
+    """What a fault means for who uses the image."""
+
+    ERROR = "error"
+    """Data is lost or will be: what is read may be wrong, or what is written destroys other."""
+    LEAK = "leak"
+    """Room in the file is lost, and nothing else."""
+    WARNING = "warning"
+    """Odd, and sound nevertheless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong."""
+
+    code: str
+    """Stable and dotted, as those of errors."""
+    severity: Severity
+    at: int | str | None
+    """Offset of what is wrong in its file, or a line; None when it concerns all of it."""
+    text: str
+    file: str
+    """As the user or the image named it."""
+    count: int = 1
+    """Of how many clusters in a row this is true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How an image is used, in clusters, grains or blocks; None where the format has none."""
+
+    total: int | None = None
+    """That the disk has."""
+    allocated: int | None = None
+    """Of these, those that have room in the file."""
+    compressed: int = 0
+    fragmented: int | None = None
+    """Of the allocated, those that do not follow the one before."""
+    image_end: int | None = None
+    """Offset behind the last cluster in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What was found in one image."""
+
+    name: str
+    format: DiskFormat
+    info: ImageInfo | None
+    """None: the metadata is so broken that there is none."""
+    faults: tuple[Fault, ...]
+    """In the order in which they were met, the first 1000 of each severity."""
+    counts: Counter[Severity]
+    """All of them."""
+    statistics: Statistics
+    complete: bool
+    """Whether all was looked at; a fault can hide what is behind it."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is neither an error nor a leak."""
+        return not self.counts[Severity.ERROR] and not self.counts[Severity.LEAK]
+
+
+class Faults:
+    """Collects faults: however many they are, the memory they take is bounded."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is the file they are in, unless they say otherwise."""
+        self.name = name
+        self.found: list[Fault] = []
+        self.counts: Counter[Severity] = Counter()
+        self._kept: Counter[Severity] = Counter()
+        self.complete = True
+
+    def add(self, fault: Fault) -> None:
+        """One more."""
+        self.counts[fault.severity] += fault.count
+        self._kept[fault.severity] += 1
+        if self._kept[fault.severity] <= _KEPT:
+            self.found.append(fault)
+
+    def error(self, code: str, at: int | str | None, text: str, count: int = 1) -> None:
+        """Something that loses data."""
+        self.add(Fault(code, Severity.ERROR, at, text, self.name, count))
+
+    def leak(self, code: str, at: int | str | None, text: str, count: int = 1) -> None:
+        """Something that loses room."""
+        self.add(Fault(code, Severity.LEAK, at, text, self.name, count))
+
+    def warn(self, code: str, at: int | str | None, text: str) -> None:
+        """Something odd."""
+        self.add(Fault(code, Severity.WARNING, at, text, self.name))
+
+    def stop(self, error: CorruptInput) -> None:
+        """An error of data that ended the check, or a part of it."""
+        self.complete = False
+        self.take(error)
+
+    def take(self, error: CorruptInput) -> None:
+        """An error of data, as raised by who reads it."""
+        name = error.path or self.name
+        self.add(Fault(error.code, Severity.ERROR, error.at, error.problem, name))
+
+
+class Checker(Protocol):
+    """What a format's ``check`` module offers."""
+
+    def check(
+        self, source: ByteSource, opener: Opener, faults: Faults, *, deep: bool
+    ) -> Statistics:
+        """Look at all tables of the image in `source`; with `deep`, unpack what is compressed.
+
+        Raises:
+            CorruptInput: a fault that leaves no way to go on.
+            UnsafeInput: an extent is not granted.
+        """
+        ...
+
+
+_CHECKERS: Final[dict[DiskFormat, str]] = {
+    DiskFormat.QCOW2: "qcow2.check",
+}
+
+
+def check_image(
+    source: ByteSource,
+    opener: Opener,
+    resolver: Resolver = deny,
+    *,
+    declared: DiskFormat | None = None,
+    deep: bool = False,
+) -> CheckReport:
+    """All faults of the image in `source`, which is of the `declared` format if that is given.
+
+    The files that hold its extents are opened through `opener`.  That its parent is the one that
+    it was made from is checked where `resolver` grants the parent; nothing else of that is.
+
+    Raises:
+        UnsupportedFeature: it uses something that is not known, so nothing can be said.
+        UnsafeInput: an extent is not granted, or it carries the marks of several formats.
+        InputError: it cannot be read.
+    """
+    disk_format = detect(source) if declared is None else declared
+    faults = Faults(source.name)
+    info: ImageInfo | None = None
+    broken: CorruptInput | None = None
+    statistics = Statistics()
+    try:
+        info = reader(disk_format).read_info(source)
+    except CorruptInput as error:
+        broken = error
+    else:
+        for concern in info.concerns:
+            if concern.code in _TELLING:
+                faults.warn(concern.code, None, concern.text)
+        if info.dirty:
+            faults.warn(f"{disk_format.code}.dirty", None, "was not closed cleanly")
+        if info.corrupt:
+            text = "is marked as corrupt by a program that used it"
+            faults.warn(f"{disk_format.code}.corrupt", None, text)
+    try:
+        if disk_format in _CHECKERS:
+            name = f"vmport_formats.disk.{_CHECKERS[disk_format]}"
+            checker = cast("Checker", import_module(name))
+            statistics = checker.check(source, opener, faults, deep=deep)
+        elif broken is None:
+            statistics = _walk(source, disk_format, opener, faults, deep=deep)
+    except CorruptInput as error:
+        faults.stop(error)
+    if broken is not None and not faults.counts[Severity.ERROR]:
+        faults.take(broken)
+        faults.complete &= disk_format in _CHECKERS
+    if info is not None and info.backing is not None and not faults.counts[Severity.ERROR]:
+        _check_parent(source, disk_format, resolver, faults)
+    return CheckReport(
+        source.name,
+        disk_format,
+        info,
+        tuple(faults.found),
+        faults.counts,
+        statistics,
+        faults.complete,
+    )
+
+
+_TELLING: Final = frozenset(
+    {"vmdk.footer-mismatch", "vmdk.compression-ambiguous", "vhd.fixed-size", "vdi.image-type"}
+)
+"""Concerns that are about consistency, and not about safety."""
+
+
+def _walk(
+    source: ByteSource, disk_format: DiskFormat, opener: Opener, faults: Faults, *, deep: bool
+) -> Statistics:
+    """Every run of the image; what it is told wrong is noticed where it is met first."""
+    module = reader(disk_format)
+    if not hasattr(module, "open_layer"):
+        return Statistics()
+    try:
+        layer = cast("ContentReader", module).open_layer(source, opener)
+    except LockedInput:
+        return Statistics()  # the header was checked, and nothing else is structure
+    return walk(layer.runs(0, layer.size), faults, deep=deep)
+
+
+def walk(runs: Iterable[Run], faults: Faults, *, deep: bool) -> Statistics:
+    """What can be said of runs alone."""
+    from vmport_formats.disk.fetch import unpack
+
+    compressed = 0
+    try:
+        for run in runs:
+            if run.unit is None:
+                continue
+            compressed += 1
+            if deep:
+                try:
+                    unpack(run.unit)
+                except CorruptInput as error:
+                    faults.take(error)
+    except CorruptInput as error:
+        faults.stop(error)
+    return Statistics(compressed=compressed)
+
+
+def _check_parent(
+    source: ByteSource, disk_format: DiskFormat, resolver: Resolver, faults: Faults
+) -> None:
+    from vmport_formats.disk.image import open_image
+
+    try:
+        with open_image(source, resolver, declared=disk_format) as image:
+            for concern in image.concerns:
+                faults.warn(concern.code, None, concern.text)
+    except (UnsafeInput, LockedInput):
+        return  # not granted, so not looked at
+    except CorruptInput as error:
+        faults.take(error)
