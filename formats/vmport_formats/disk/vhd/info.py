@@ -48,6 +48,7 @@ _MAX_TABLE_ENTRIES: Final = 0x7FFF_FFFF // 4
 # Beyond this, a table is not read for blocks that lie outside the file: 2 TiB in blocks of 2 MiB.
 _MAX_SCANNED_ENTRIES: Final = 1 << 20
 _SCAN: Final = 1 << 14  # entries at a time
+_UNUSED: Final = UNUSED_ENTRY.to_bytes(4, "big")
 
 
 def matches(source: ByteSource) -> bool:
@@ -309,14 +310,13 @@ def _check_blocks(source: ByteSource, header: DynamicHeader, bitmap: int) -> Non
     """Each block begins with a bitmap of its sectors."""
     for first in range(0, header.max_table_entries, _SCAN):
         count = min(_SCAN, header.max_table_entries - first)
-        table = array("I", source.read_at(header.table_offset + 4 * first, 4 * count))
+        data = source.read_at(header.table_offset + 4 * first, 4 * count)
+        if data == _UNUSED * count:
+            continue
+        table = array("I", data)
         if sys.byteorder == "little":
             table.byteswap()
-        used = set(table)
-        used.discard(UNUSED_ENTRY)
-        if not used:
-            continue
-        last = max(used) * SECTOR
+        last = max(entry for entry in table if entry != UNUSED_ENTRY) * SECTOR
         if last + bitmap + header.block_size > source.size:
             entry = first + table.index(last // SECTOR)
             raise TruncatedInput(
