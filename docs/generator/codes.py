@@ -55,7 +55,10 @@ class Code:
 @cache
 def codes_of(path: Path) -> tuple[Code, ...]:
     """What the module in `path` can give, in the order of the text."""
-    return tuple(dict.fromkeys(_Module(path).codes()))
+    text = path.read_bytes()
+    if b"code=" not in text and b"Concern(" not in text:
+        return ()
+    return tuple(dict.fromkeys(_Module(path, text).codes()))
 
 
 def codes_in(paths: Iterable[Path]) -> list[Code]:
@@ -80,14 +83,13 @@ def module_name(path: Path) -> str:
 class _Module:
     """The syntax tree of one module, and what its calls and names stand for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: bytes) -> None:
         self._path = path
-        self._tree = ast.parse(path.read_bytes())
-        self._parents = {
-            child: node for node in ast.walk(self._tree) for child in ast.iter_child_nodes(node)
-        }
+        self._tree = ast.parse(text)
+        self._parents: dict[ast.AST, ast.AST] = {}
         self._calls: dict[str, list[ast.Call]] = {}
         for node in ast.walk(self._tree):
+            self._parents |= dict.fromkeys(ast.iter_child_nodes(node), node)
             if isinstance(node, ast.Call):
                 self._calls.setdefault(_called(node), []).append(node)
 
@@ -222,15 +224,14 @@ class _Module:
             case ast.Name() if node.id in bound and not _refers(bound[node.id], node.id):
                 return self._words(bound[node.id], bound)
             case ast.Call(func=ast.Attribute(attr="replace", value=value), args=[old, new]):
-                a, b = self._words(old, bound)[0], self._words(new, bound)[0]
-                return [words.replace(a, b) for words in self._words(value, bound)]
+                was, becomes = self._words(old, bound)[0], self._words(new, bound)[0]
+                return [words.replace(was, becomes) for words in self._words(value, bound)]
             case ast.Call(func=ast.Attribute(attr="lower", value=value)):
                 return [words.lower() for words in self._words(value, bound)]
             case ast.BinOp(op=ast.Add()) if not self._constant(node):
-                pairs = self._words(node.left, bound), self._words(node.right, bound)
-                return [a + b for a in pairs[0] for b in pairs[1]]
-        value = self._constant(node)
-        return [UNKNOWN if value is None else value]
+                left, right = self._words(node.left, bound), self._words(node.right, bound)
+                return [one + other for one in left for other in right]
+        return [self._constant(node) or UNKNOWN]
 
     def _joined(self, node: ast.JoinedStr, bound: _Bindings) -> list[str]:
         found = [""]
