@@ -67,6 +67,8 @@ class Subject:
     """Start and end of what is text in it."""
     files: Mapping[str, bytes] | None = None
     """The extents that it names."""
+    snapshot: str | None = None
+    """The internal snapshot that is read, and not its present."""
     locked: bool = False
     """Whether it takes `luks.PASSPHRASE`."""
 
@@ -130,6 +132,35 @@ def _qcow2() -> tuple[Subject, ...]:
             *_table(image.places.values(), 16 if name == "qcow2-extended" else 8, "big"),
         )
         found.append(Subject(name, DiskFormat.QCOW2, data, regions))
+    return tuple(found)
+
+
+def _qcow2_more() -> tuple[Subject, ...]:
+    """With a snapshot, and with a backing file and a table of feature names."""
+    kind, cluster, size = qcow2.Kind, qcow2.Cluster, 4096
+    plain = [kind.DATA, kind.ABSENT, kind.ZERO, kind.DATA, kind.PACKED, kind.DATA]
+    image = qcow2.compose([cluster(each) for each in plain], cluster_bits=12, seed=24)
+    data = _bytes(image.file)
+    end = -(-len(data) // size) * size
+    l1 = _number(data, 40, 8, "big")
+    snapshot = struct.pack(">QIHHIIQIIQQ", end, 1, 1, 4, 0, 0, 0, 0, 16, 0, 6 * size) + b"1name"
+    table = snapshot.ljust(-(-len(snapshot) // 8) * 8, b"\0") * 2
+    image.file.put(end, data[l1 : l1 + size])
+    image.file.put(end + size, table.ljust(size, b"\0"))
+    image.file.put(60, struct.pack(">IQ", 2, end + size))
+    made = {"qcow2-snapshot": image}
+    made["qcow2-backing"] = qcow2.compose(
+        [cluster(each) for each in plain], cluster_bits=12, seed=25, backing=("base.raw", "raw")
+    )
+    found = []
+    for name, composed in made.items():
+        data = _bytes(composed.file)
+        regions = [Region(0, 160, 4, "big"), *_table(composed.places.values(), 8, "big")]
+        if name == "qcow2-snapshot":
+            regions += [Region(end, 8, 8, "big", table=True)]
+            regions += [Region(end + size, len(table), 4, "big")] * 3
+        chosen = "1" if name == "qcow2-snapshot" else None
+        found.append(Subject(name, DiskFormat.QCOW2, data, tuple(regions), snapshot=chosen))
     return tuple(found)
 
 
@@ -385,6 +416,7 @@ def _luks() -> tuple[Subject, ...]:
 _MAKERS: Final[dict[str, Callable[[], tuple[Subject, ...]]]] = {
     "qcow": _qcow,
     "qcow2": _qcow2,
+    "qcow2-more": _qcow2_more,
     "vmdk-text": _vmdk_text,
     "vmdk-sparse": _vmdk_sparse,
     "vmdk-stream": _vmdk_stream,

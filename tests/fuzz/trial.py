@@ -26,6 +26,7 @@ from vmport_formats.units import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import FrameType
 
@@ -208,11 +209,8 @@ def _look(subject: Subject, data: bytearray, folder: Path, declared: bool) -> En
         _hold(0 <= info.virtual_size <= MAX_SIZE, f"a disk of {info.virtual_size} bytes")
         json.dumps(image_fields(Inspection(subject.name, 0, info, assess(info))))
         ends.append(End.READ)
-    source = Memory(subject.name, data)
-    passphrase = luks.PASSPHRASE if subject.locked and _quick(data) else None
-    resolver = OwnExtents(subject, folder)
     try:
-        with open_image(source, resolver, declared=disk_format, passphrase=passphrase) as disk:
+        with opened(subject, data, folder, declared=declared) as disk:
             _read(disk)
     except VmportError as error:
         ends.append(_refusal(error))
@@ -220,6 +218,19 @@ def _look(subject: Subject, data: bytearray, folder: Path, declared: bool) -> En
         ends.append(End.READ)
         _hold(ends[0] is End.READ, "the content of what has no metadata was read")
     return ends[1]
+
+
+def opened(
+    subject: Subject, data: bytearray, folder: Path, *, declared: bool
+) -> AbstractContextManager[DiskImage]:
+    """The disk in `data`, as all cases open it: no parent is granted."""
+    return open_image(
+        Memory(subject.name, data),
+        OwnExtents(subject, folder),
+        declared=subject.format if declared else None,
+        passphrase=luks.PASSPHRASE if subject.locked and _quick(data) else None,
+        snapshot=subject.snapshot,
+    )
 
 
 def _refusal(error: VmportError) -> End:
