@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -10,18 +11,17 @@ import pytest
 from tests.fuzz import trial
 from tests.fuzz.__main__ import FEW, tally
 from tests.fuzz.mutators import damage
-from tests.fuzz.subjects import FAMILIES, subject, subjects
+from tests.fuzz.subjects import FAMILIES, Subject, subject, subjects
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import VmportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-
     from vmport_formats.disk.image import DiskImage
 
 MOST = 4 << 20
 """Bytes of a disk that are compared; all of them, unless the size is damaged."""
+CRASHERS = sorted((Path(__file__).parents[2] / "fixtures" / "crashers").iterdir())
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -111,3 +111,12 @@ def test_the_harness_tells_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setattr(trial, "_look", bad)
         with pytest.raises(trial.Fault, match=message):
             trial.run(image, bytearray(image.data), tmp_path)
+
+
+@pytest.mark.parametrize("path", CRASHERS, ids=lambda path: path.name)
+@pytest.mark.parametrize("declared", [True, False])
+def test_what_broke_a_rule_once(path: Path, declared: bool, tmp_path: Path) -> None:
+    """What a longer run found, as small as it can be; its name begins with its format."""
+    data = path.read_bytes()
+    image = Subject(path.name, DiskFormat.named(path.name.partition("-")[0]), data, ())
+    trial.run(image, bytearray(data), tmp_path, declared=declared)

@@ -74,7 +74,7 @@ class _Gpt(NamedTuple):
 
 def look(source: ByteSource) -> PartitionTable:
     """The kind of partition table at the start of `source`, and what cannot be true about it."""
-    first = source.read_at(0, SECTOR)
+    first = source.read_at(0, SECTOR).ljust(SECTOR, b"\0")
     marked = first[_SIGNATURE_AT:] == b"\x55\xaa" and not any(
         first[at : at + len(mark)] == mark for at, mark in _BOOT_SECTORS
     )
