@@ -71,6 +71,15 @@ class Statistics:
     image_end: int | None = None
     """Offset behind the last cluster in use."""
 
+    def __add__(self, other: Statistics) -> Statistics:
+        """Of two files that make up one disk, where both have numbers."""
+        return Statistics(
+            total=(self.total or 0) + (other.total or 0),
+            allocated=(self.allocated or 0) + (other.allocated or 0),
+            compressed=self.compressed + other.compressed,
+            fragmented=(self.fragmented or 0) + (other.fragmented or 0),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
@@ -104,6 +113,17 @@ class Faults:
         self.counts: Counter[Severity] = Counter()
         self._kept: Counter[Severity] = Counter()
         self.complete = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error among them."""
+        return bool(self.counts[Severity.ERROR])
+
+    def within(self, name: str) -> Faults:
+        """The same collection, for what is found in another file."""
+        other = Faults(name)
+        other.found, other.counts, other._kept = self.found, self.counts, self._kept
+        return other
 
     def add(self, fault: Fault) -> None:
         """One more."""
@@ -152,6 +172,12 @@ class Checker(Protocol):
 
 _CHECKERS: Final[dict[DiskFormat, str]] = {
     DiskFormat.QCOW2: "qcow2.check",
+    DiskFormat.VMDK: "vmdk.check",
+    DiskFormat.VHD: "vhd.check",
+    DiskFormat.VHDX: "vhdx.check",
+    DiskFormat.VDI: "vdi.check",
+    DiskFormat.QED: "qed.check",
+    DiskFormat.PARALLELS: "parallels.check",
 }
 
 
@@ -200,10 +226,10 @@ def check_image(
             statistics = _walk(source, disk_format, opener, faults, deep=deep)
     except CorruptInput as error:
         faults.stop(error)
-    if broken is not None and not faults.counts[Severity.ERROR]:
+    if broken is not None and not faults.failed:
         faults.take(broken)
         faults.complete &= disk_format in _CHECKERS
-    if info is not None and info.backing is not None and not faults.counts[Severity.ERROR]:
+    if info is not None and info.backing is not None and not faults.failed:
         _check_parent(source, disk_format, resolver, faults)
     return CheckReport(
         source.name,
