@@ -17,6 +17,7 @@ from vmport_formats.errors import VmportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     from vmport_formats.disk.image import DiskImage
 
 MOST = 4 << 20

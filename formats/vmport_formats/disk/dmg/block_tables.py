@@ -202,6 +202,8 @@ def _from_property_list(source: ByteSource, data: bytes, at: int) -> list[bytes]
         parser.Parse(data, True)
     except expat.ExpatError as error:
         raise wrong(f"the property list is not well-formed XML: {error}") from error
+    except (LookupError, ValueError) as error:  # of the encoding that the XML declaration names
+        raise wrong(f"the property list declares an encoding that is not read: {error}") from error
     return tables
 
 
