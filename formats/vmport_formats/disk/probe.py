@@ -1,7 +1,8 @@
 """Which disk format a file is, told by its content alone; a name or suffix is never looked at.
 
 Each format is a module with two functions, described by `FormatReader`.  Modules are imported when
-they are first asked, through the one table here.
+they are first asked, through the one table here; only those are asked whose file it might be
+(`marks`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from vmport_formats.disk.marks import candidates
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import InputError, UnknownFormat, UnsafeInput
 
@@ -88,8 +90,7 @@ def detect(source: ByteSource) -> DiskFormat:
             problem="the file is empty",
             hint=f"{_AS_RAW} if a disk of size 0 is meant",
         )
-    marked = (item for item in _MODULES if item is not DiskFormat.RAW)
-    found = [item for item in marked if reader(item).matches(source)]
+    found = [item for item in candidates(source) if reader(item).matches(source)]
     if len(found) > 1:
         names = " and ".join(item.label for item in found)
         raise UnsafeInput(
