@@ -46,6 +46,8 @@ must cover the disk.  Parents are never granted; the extents of a VMDK are.
 - A LUKS disk that asks for more than 10,000 rounds of hashing is read without its passphrase.
   Rounds are what protects it, and the reader has a limit of its own for them.
 
+What was found so far is in `fixtures/crashers`, and `make test` reads it each time.
+
 `make fuzz` writes this page.  `make soak N=1000000` runs any number of cases.  `make test` runs
 {few} of each format, always the same ones.  One case is run again with
 
