@@ -16,11 +16,12 @@ from vmport_formats.disk.model import DiskFormat
 from vmport_formats.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.text import Text
 
-    from vmport_formats.disk.model import ImageInfo, Snapshot
+    from vmport_formats.disk.model import Concern, ImageInfo, Snapshot
+    from vmport_formats.disk.policy import Ruling
     from vmport_formats.disk.safety import Verdict
     from vmport_formats.errors import VmportError
     from vmport_formats.references import Reference
@@ -36,6 +37,8 @@ class Inspection:
     """Bytes that the file takes on its file system."""
     info: ImageInfo
     verdict: Verdict
+    ruling: Ruling | None = None
+    """What a policy says to it, if one was asked."""
 
 
 def image_fields(inspection: Inspection) -> dict[str, object]:
@@ -64,8 +67,14 @@ def image_fields(inspection: Inspection) -> dict[str, object]:
     fields["references"] = [_reference_fields(item) for item in info.references]
     fields["safety"] = {
         "verdict": str(inspection.verdict),
-        "reasons": [{"code": item.code, "text": item.text} for item in inspection.verdict.reasons],
+        "reasons": _reason_fields(inspection.verdict.reasons),
     }
+    if (ruling := inspection.ruling) is not None:
+        fields["policy"] = {
+            "name": ruling.policy.value,
+            "verdict": str(ruling),
+            "reasons": _reason_fields(ruling.reasons),
+        }
     fields["format-specific"] = {"type": info.format.value, "data": dict(info.details)}
     return fields
 
@@ -78,6 +87,10 @@ def failure_fields(filename: str, error: VmportError) -> dict[str, object]:
     if error.hint is not None:
         fields["hint"] = error.hint
     return {"filename": filename, "error": fields}
+
+
+def _reason_fields(reasons: Sequence[Concern]) -> list[dict[str, str]]:
+    return [{"code": item.code, "text": item.text} for item in reasons]
 
 
 def _reference_fields(reference: Reference) -> dict[str, object]:
@@ -165,7 +178,6 @@ def _lines(inspection: Inspection, *, everything: bool) -> Iterator[Text]:
 
     rows = list(_rows(inspection))
     rows += _all_details(inspection.info) if everything else _usual_details(inspection.info)
-    verdict = inspection.verdict
     width = max(_NARROWEST, *(len(label) + 2 for label, _ in rows))
     yield Text(printable(inspection.filename), style="bold")
     for label, value in rows:
@@ -173,22 +185,39 @@ def _lines(inspection: Inspection, *, everything: bool) -> Iterator[Text]:
         line.append(label.ljust(width), style="dim")
         line.append(printable(value))
         yield line
+    verdict, ruling = inspection.verdict, inspection.ruling
+    yield _answer("safety".ljust(width), str(verdict), good=verdict.safe)
+    yield from _reason_lines(verdict.reasons, width)
+    if ruling is not None:
+        yield _answer("policy".ljust(width), f"{ruling.policy}: {ruling}", good=ruling.accepted)
+        known = set(verdict.reasons)
+        yield from _reason_lines([item for item in ruling.reasons if item not in known], width)
+
+
+def _answer(label: str, answer: str, *, good: bool) -> Text:
+    from rich.text import Text
+
     line = Text(_INDENT)
-    line.append("safety".ljust(width), style="dim")
-    line.append(str(verdict), style="bold green" if verdict.safe else "bold red")
-    yield line
-    for code, text in _reasons(verdict):
+    line.append(label, style="dim")
+    line.append(answer, style="bold green" if good else "bold red")
+    return line
+
+
+def _reason_lines(reasons: Sequence[Concern], width: int) -> Iterator[Text]:
+    from rich.text import Text
+
+    for code, text in _first_reasons(reasons):
         line = Text(_INDENT + " " * width)
         line.append(code, style="red")
         line.append(f": {printable(text)}")
         yield line
 
 
-def _reasons(verdict: Verdict) -> Iterator[tuple[str, str]]:
+def _first_reasons(reasons: Sequence[Concern]) -> Iterator[tuple[str, str]]:
     """Code and text of each reason, the first few of each code."""
-    counts = Counter(reason.code for reason in verdict.reasons)
+    counts = Counter(reason.code for reason in reasons)
     seen: Counter[str] = Counter()
-    for reason in verdict.reasons:
+    for reason in reasons:
         seen[reason.code] += 1
         if seen[reason.code] <= _SHOWN:
             yield reason.code, reason.text

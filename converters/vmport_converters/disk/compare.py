@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vmport_formats.disk.layer import Run, Unit
     from vmport_formats.disk.model import DiskFormat, ImageInfo
 
-_CHUNK: Final = MIB
+_CHUNK: Final = 2 * MIB
 """Bytes of a disk that one thread compares at a time."""
 _ZEROS: Final = bytes(_CHUNK)
 _MOST_WORKERS: Final = 8
@@ -145,7 +145,7 @@ def compare_disks(
 ) -> Difference | None:
     """The first difference between two disks; beyond its end, the shorter one counts as zeros.
 
-    At most 2 MiB for each of the `workers` threads (by default one a processor) are held, besides
+    At most 4 MiB for each of the `workers` threads (by default one a processor) are held, besides
     what the disks themselves keep.  `on_progress` hears the share that is done, 0 to 1.
 
     Raises:

@@ -146,8 +146,8 @@ class DiskImage:
             else:
                 yield depth, run
             offset += run.length
-        if inside < length:  # a parent that is shorter than its child
-            yield depth, Run(length - inside, Found.ABSENT)
+        if inside < length:  # a parent that is shorter than its child: so the child has zeros there
+            yield depth - 1, Run(length - inside, Found.ABSENT)
 
     def _extents(self, offset: int, length: int) -> Iterator[Extent]:
         for depth, run in self._runs(0, offset, length) if length else ():
