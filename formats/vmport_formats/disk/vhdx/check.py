@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from vmport_formats.crc32c import crc32c
 from vmport_formats.disk.check import Statistics
 from vmport_formats.disk.placements import Kind, Placements, entries
+from vmport_formats.disk.tables import Stretch
 from vmport_formats.disk.vhdx.bitmaps import BITMAP_SIZE
 from vmport_formats.disk.vhdx.block_table import (
     ENTRY,
@@ -25,11 +26,15 @@ from vmport_formats.disk.vhdx.layout import REGION_TABLE_OFFSETS, TABLE_LENGTH
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vmport_formats.disk.check import Faults
     from vmport_formats.disk.layer import Opener
     from vmport_formats.disk.vhdx.info import Vhdx
     from vmport_formats.source import ByteSource
 
+_UNPLACED: Final = frozenset({0, 1, 2, 3, 5})
+"""Whole entries: the states without a place."""
 _PLACED: Final = frozenset({State.FULLY_PRESENT, State.PARTIALLY_PRESENT})
 
 
@@ -87,9 +92,8 @@ def _check_blocks(vhdx: Vhdx, faults: Faults) -> Statistics:
     count = entry_count(metadata)
     partly: set[int] = set()
     with_bitmap: set[int] = set()
-    for number, _, value in entries(
-        source, table, count, width=8, order="little", marks={0}, step=0
-    ):
+    stretches = entries(source, table, count, width=8, order="little", marks=_UNPLACED, step=size)
+    for number, together, value in _within_chunks(stretches, ratio, size):
         place = table + ENTRY * number
         chunk, index = divmod(number, ratio + 1)
         state = value & STATE_MASK
@@ -97,16 +101,16 @@ def _check_blocks(vhdx: Vhdx, faults: Faults) -> Statistics:
         kind = bitmap if is_bitmap else block
         if state == State.RESERVED or (is_bitmap and state not in {0, State.FULLY_PRESENT}):
             text = f"this {kind.name} is in state {state}, which is none that it can have"
-            faults.error(kind.code, place, text)
+            faults.error(kind.code, place, text, together)
         elif state == State.PARTIALLY_PRESENT and not metadata.has_parent:
             text = f"this {kind.name} is in state {state}, which only a disk with a parent can have"
-            faults.error(kind.code, place, text)
+            faults.error(kind.code, place, text, together)
         if state not in _PLACED or (is_bitmap and not metadata.has_parent):
             continue
         try:
             at = offset_in(value)
         except ValueError as error:
-            faults.error(kind.code, place, f"this {kind.name} {error}")
+            faults.error(kind.code, place, f"this {kind.name} {error}", together)
             continue
         if is_bitmap:
             with_bitmap.add(chunk)
@@ -114,9 +118,9 @@ def _check_blocks(vhdx: Vhdx, faults: Faults) -> Statistics:
             continue
         if state == State.PARTIALLY_PRESENT:
             partly.add(chunk)
-        last = chunk * ratio + index == blocks - 1
+        last = chunk * ratio + index + together == blocks
         short = -metadata.virtual_disk_size % size if last else 0
-        found.place(block, place, at, short=short)
+        found.place(block, place, at, together, short=short)
     if metadata.has_parent:
         for chunk in sorted(partly - with_bitmap):
             place = table + ENTRY * ((chunk + 1) * ratio + chunk)
@@ -126,3 +130,14 @@ def _check_blocks(vhdx: Vhdx, faults: Faults) -> Statistics:
     return Statistics(
         total=blocks, allocated=found.blocks, fragmented=found.fragmented, image_end=found.end
     )
+
+
+def _within_chunks(stretches: Iterator[Stretch], ratio: int, step: int) -> Iterator[Stretch]:
+    """The same, where no stretch is of blocks and of bitmaps at once."""
+    for start, count, value in stretches:
+        done = 0
+        while done < count:
+            left = ratio - (start + done) % (ratio + 1)
+            part = min(count - done, max(1, left))
+            yield Stretch(start + done, part, value + done * step)
+            done += part

@@ -6,7 +6,9 @@ Sparse Extents"; for seSparse, what qemu knows of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.check import Statistics
 from vmport_formats.disk.fetch import unpack
@@ -32,14 +34,16 @@ from vmport_formats.errors import CorruptInput
 from vmport_formats.units import SECTOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vmport_formats.disk.check import Faults
     from vmport_formats.disk.layer import Opener, Unit
     from vmport_formats.disk.vmdk.pointers import Pointers
     from vmport_formats.source import ByteSource
 
-_SPARSE = frozenset({ExtentType.SPARSE, ExtentType.VMFSSPARSE, ExtentType.SESPARSE})
+_PART: Final = 1 << 20
+"""Bytes of tables that are compared with their copies at a time."""
+_SPARSE: Final = frozenset({ExtentType.SPARSE, ExtentType.VMFSSPARSE, ExtentType.SESPARSE})
 
 
 def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> Statistics:
@@ -136,13 +140,12 @@ def _check_extent(
     for at, length, what in shape.taken:
         found.reserve(at, length, what)
     marked = isinstance(extent, SparseExtent) and bool(extent.header.flags & Flag.MARKERS)
-    tables = dict(_tables(source, shape, shape.directory, found, faults))
+    tables = list(_tables(source, shape, shape.directory, found, faults))
     seen: set[int] = set()
-    for number, at in tables.items():
-        if at in seen:  # told as an overlap; its grains belong to the first
-            continue
-        seen.add(at)
-        _check_table(source, shape, number, at, found, faults, marked=marked)
+    for span in tables:
+        if span.at not in seen:  # else told as an overlap; its grains belong to the first
+            seen.add(span.at)
+            _check_tables(source, shape, span, found, faults, marked=marked)
     if isinstance(extent, SparseExtent) and extent.header.flags & Flag.REDUNDANT_GRAIN_DIRECTORY:
         _check_copies(source, shape, extent.header.rgd_offset * SECTOR, tables, found, faults)
     found.check_overlaps()
@@ -158,6 +161,15 @@ def _check_extent(
     )
 
 
+class _Span(NamedTuple):
+    """Grain tables that follow each other in the directory and in the file."""
+
+    number: int
+    """Of the first."""
+    tables: int
+    at: int
+
+
 def _tables(
     source: ByteSource,
     shape: _Shape,
@@ -165,28 +177,59 @@ def _tables(
     found: Placements,
     faults: Faults,
     what: str = "grain directory",
-) -> Iterator[tuple[int, int]]:
-    """Number and offset of each grain table that a directory places in the file."""
+) -> Iterator[_Span]:
+    """The grain tables that a directory places in the file."""
     pointers = shape.pointers
     kind = Kind(f"{what} entry", "vmdk.grain-directory-entry", pointers.width, shape.table)
-    for number, _, value in entries(
-        source, directory, shape.tables, width=pointers.width, order="little", marks={0}, step=0
+    for number, count, value in entries(
+        source,
+        directory,
+        shape.tables,
+        width=pointers.width,
+        order="little",
+        marks={0},
+        step=pointers.table_step,
     ):
-        place = directory + pointers.width * number
-        try:
-            at = pointers.table(value)
-        except ValueError as error:
-            faults.error(kind.code, place, f"this {kind.name} {error}")
-            continue
-        if at is not None and found.place(kind, place, at, block=False):
-            yield number, at
+        for index, together in _alike(
+            pointers.table, value, count, pointers.table_step, shape.table
+        ):
+            place = directory + pointers.width * (number + index)
+            try:
+                at = pointers.table(value + index * pointers.table_step)
+            except ValueError as error:
+                faults.error(kind.code, place, f"this {kind.name} {error}")
+                continue
+            if at is None:
+                continue
+            if inside := found.place(kind, place, at, together, block=False):
+                yield _Span(number + index, inside, at)
 
 
-def _check_table(
+def _alike(
+    decode: Callable[[int], object], value: int, count: int, step: int, length: int
+) -> Iterator[tuple[int, int]]:
+    """Entries that go up by `step`: together if what they place does too, else one by one."""
+    if count > 1:
+        with suppress(ValueError):
+            first, last = _offset(decode(value)), _offset(decode(value + (count - 1) * step))
+            if first and last == first + (count - 1) * length:
+                yield 0, count
+                return
+    for index in range(count):
+        yield index, 1
+
+
+def _offset(decoded: object) -> int:
+    """Of a table, or of a grain that is stored; else 0."""
+    if isinstance(decoded, tuple):
+        return int(decoded[1])
+    return decoded if isinstance(decoded, int) else 0
+
+
+def _check_tables(
     source: ByteSource,
     shape: _Shape,
-    number: int,
-    table: int,
+    span: _Span,
     found: Placements,
     faults: Faults,
     *,
@@ -194,43 +237,26 @@ def _check_table(
 ) -> None:
     pointers = shape.pointers
     kind = Kind("grain table entry", "vmdk.grain-table-entry", pointers.width, shape.grain)
-    begin = number * pointers.table_entries
-    count = min(pointers.table_entries, shape.grains - begin)
+    begin = span.number * pointers.table_entries
+    size = min(span.tables * pointers.table_entries, shape.grains - begin)
     step = 0 if pointers.packed else pointers.grain_step
-    for first, together, value in entries(
-        source, table, count, width=pointers.width, order="little", marks={0}, step=step
+    for first, count, value in entries(
+        source, span.at, size, width=pointers.width, order="little", marks={0}, step=step
     ):
-        place = table + pointers.width * first
-        try:
-            how, at = pointers.grain(value)
-        except ValueError as error:
-            faults.error(kind.code, place, f"this {kind.name} {error}", together)
-            continue
-        if how is Found.STORED:
-            last = begin + first + together == shape.grains
-            short = -shape.size % shape.grain if last else 0
-            found.place(kind, place, at, together, short=short)
-        elif how is Found.PACKED:
-            length = _packed_length(source, shape, begin + first, at, faults, marked=marked)
-            found.place(kind._replace(length=length), place, at)
-        elif together > 1:  # a mark that goes up by one step is no mark any more
-            _check_rest(shape, kind, place, value, together, begin + first, found)
-
-
-def _check_rest(
-    shape: _Shape,
-    kind: Kind,
-    place: int,
-    value: int,
-    together: int,
-    grain: int,
-    found: Placements,
-) -> None:
-    for index in range(1, together):
-        how, at = shape.pointers.grain(value + index * shape.pointers.grain_step)
-        if how is Found.STORED:
-            short = -shape.size % shape.grain if grain + index == shape.grains - 1 else 0
-            found.place(kind, place + kind.step * index, at, short=short)
+        for index, together in _alike(pointers.grain, value, count, step, shape.grain):
+            grain = begin + first + index
+            place = span.at + pointers.width * (first + index)
+            try:
+                how, at = pointers.grain(value + index * step)
+            except ValueError as error:
+                faults.error(kind.code, place, f"this {kind.name} {error}")
+                continue
+            if how is Found.STORED:
+                short = -shape.size % shape.grain if grain + together == shape.grains else 0
+                found.place(kind, place, at, together, short=short)
+            elif how is Found.PACKED:
+                length = _packed_length(source, shape, grain, at, faults, marked=marked)
+                found.place(kind._replace(length=length), place, at)
 
 
 def _packed_length(
@@ -255,7 +281,7 @@ def _check_copies(
     source: ByteSource,
     shape: _Shape,
     directory: int,
-    tables: dict[int, int],
+    tables: list[_Span],
     found: Placements,
     faults: Faults,
 ) -> None:
@@ -263,29 +289,61 @@ def _check_copies(
     width = shape.pointers.width
     what = "redundant grain directory"
     found.reserve(directory, width * shape.tables, f"the {what}")
-    copies = dict(_tables(source, shape, directory, found, faults, what))
-    for number in sorted(tables.keys() | copies.keys()):
-        place = directory + width * number
-        if number not in copies or number not in tables:
-            which = what if number in tables else "grain directory"
+    copies = list(_tables(source, shape, directory, found, faults, what))
+    for number, count, one, other in _paired(tables, copies, shape.table):
+        if one is None or other is None:
+            which = "grain directory" if one is None else what
             text = f"grain table {number} is missing in the {which}, but not in the other one"
-            faults.error("vmdk.redundant-directory", place, text)
+            place = directory + width * number
+            faults.error("vmdk.redundant-directory", place, text, count)
             continue
-        one = source.read_at(tables[number], shape.table)
-        other = source.read_at(copies[number], shape.table)
-        if one == other:
-            continue
-        different = [
-            index
-            for index in range(0, shape.table, width)
-            if one[index : index + width] != other[index : index + width]
+        for start in range(0, count * shape.table, _PART):
+            length = min(_PART, count * shape.table - start)
+            _compare(source, one + start, other + start, length, width, faults)
+
+
+def _paired(
+    tables: list[_Span], copies: list[_Span], size: int
+) -> Iterator[tuple[int, int, int | None, int | None]]:
+    """Number, how many, and offsets in both: None where one has no table."""
+    edges = sorted(
+        {edge for span in (*tables, *copies) for edge in (span.number, span.number + span.tables)}
+    )
+    ones, others = iter(tables), iter(copies)
+    one, other = next(ones, None), next(others, None)
+    for number, following in pairwise(edges):
+        while one is not None and one.number + one.tables <= number:
+            one = next(ones, None)
+        while other is not None and other.number + other.tables <= number:
+            other = next(others, None)
+        places = [
+            span.at + (number - span.number) * size
+            if span is not None and span.number <= number
+            else None
+            for span in (one, other)
         ]
-        text = (
-            f"this copy of a grain table entry differs from the entry at "
-            f"{tables[number] + different[0]:#x}"
-            + (f", and so do {len(different) - 1} more of the table" if different[1:] else "")
-        )
-        faults.error("vmdk.redundant-table", copies[number] + different[0], text, len(different))
+        if places != [None, None]:
+            yield number, following - number, places[0], places[1]
+
+
+def _compare(
+    source: ByteSource, one: int, other: int, length: int, width: int, faults: Faults
+) -> None:
+    """A part of a table, or of several, and the copy of it."""
+    if not any(next(source.data_ranges(at, length), None) for at in (one, other)):
+        return
+    first, second = source.read_at(one, length), source.read_at(other, length)
+    if first == second:
+        return
+    different = [
+        index
+        for index in range(0, length, width)
+        if first[index : index + width] != second[index : index + width]
+    ]
+    text = f"this copy of a grain table entry differs from the entry at {one + different[0]:#x}" + (
+        f", and so do {len(different) - 1} more behind it" if different[1:] else ""
+    )
+    faults.error("vmdk.redundant-table", other + different[0], text, len(different))
 
 
 def _unpack_all(
