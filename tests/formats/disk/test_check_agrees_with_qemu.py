@@ -162,8 +162,8 @@ def _damage(image: Path, dice: random.Random) -> Iterator[tuple[int, int, int]]:
                 old + cluster & (1 << 64) - 1,
             )
         )
-        if kind >= 0.6 and kind < 0.7 and not new & 0x00FF_FFFF_FFFF_FE00:
-            new = 0
+        if kind < 0.7 and not new & 0x00FF_FFFF_FFFF_FE00 and new != old:
+            new = 0  # flags and no offset are told here, and not by qemu-img
         with image.open("r+b") as file:
             file.seek(at)
             file.write(new.to_bytes(8, "big"))

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from fixtures.disks import vmdk
+from fixtures.disks.vmdk_grains import (
+    Kind,
+    compose_cowd,
+    compose_sesparse,
+    compose_sparse,
+    compose_stream,
+)
 from tests.qemu_variants import VARIANTS, make
 from vmport_formats.disk.check import CheckReport, Severity, check_image
+from vmport_formats.disk.model import DiskFormat
 from vmport_formats.references import Confined
 from vmport_formats.source import open_source
 
@@ -197,6 +206,35 @@ def test_damage_is_found_at_its_place(damage: Damage, tmp_path: Path) -> None:
     assert report.sound == (damage.severity is Severity.WARNING)
     if damage.deep:  # which is what finds it
         assert _check(image).sound
+
+
+COMPOSED = {
+    "sparse": compose_sparse([Kind.DATA] * 20, entries=7, seed=1, text=vmdk.descriptor()),
+    "stream": compose_stream([Kind.DATA] * 3, seed=1),
+    "cowd": compose_cowd([Kind.DATA] * 20, seed=1),
+    "sesparse": compose_sesparse([Kind.DATA] * 20, seed=1, most_grains=100),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_grains_anywhere_are_sound_until_two_are_in_one_place(name: str) -> None:
+    composed = COMPOSED[name]
+
+    def opener(reference: Reference) -> ByteSource:
+        raise AssertionError(reference)
+
+    report = check_image(composed.file, opener, declared=DiskFormat.VMDK, deep=True)
+    assert report.faults == ()
+    assert report.statistics.allocated == len(composed.hosts)
+    width = 8 if name == "sesparse" else 4
+    one, other = composed.places[0], composed.places[1]
+    broken = composed.file.patched({other: composed.file.read_at(one, width)})
+    report = check_image(broken, opener, declared=DiskFormat.VMDK)
+    found = {(fault.code, fault.at) for fault in report.faults}
+    if name == "stream":  # the marker tells whose grain it is
+        assert ("vmdk.grain-marker", composed.hosts[0]) in found
+    else:
+        assert ("vmdk.grain-table-entry", max(one, other)) in found
 
 
 def test_number_of_allocated_blocks_of_a_vdi(tmp_path: Path) -> None:

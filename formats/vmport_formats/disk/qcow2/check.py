@@ -1,8 +1,9 @@
 """Checks a qcow2 file: what its tables point to, and the reference counts that follow from that.
 
-The counts of errors and leaks are those of ``qemu-img check``, with three exceptions: a broken
+The counts of errors and leaks are those of ``qemu-img check``, with these exceptions: a broken
 table that several snapshots share counts once; so does a cluster with more uses than a count can
-hold; an L1 entry that points to the header is told as that, and the header not taken for a table.
+hold; an L1 entry that points to the header is told as that, and the header not taken for a table;
+entries that readers refuse for what flags they set count, even where qemu-img passes over them.
 
 Source: qemu's ``docs/interop/qcow2.rst``, "Host cluster management", "Cluster mapping".
 """
@@ -311,6 +312,9 @@ class _Check:
         is_placed = at or (self._has_data_file and entry & COPIED)
         if not is_placed and bitmap & _STORED:
             text = "subclusters of this L2 table entry are stored, but it does not say where"
+            faults.error(code, place, text, count)
+        if entry == COPIED and not is_placed and not bitmap & _STORED:
+            text = "this L2 table entry marks a cluster as stored, but does not say where"
             faults.error(code, place, text, count)
         if at % self._size:
             faults.error(code, place, f"this L2 table entry points to {at:#x}, inside a cluster")

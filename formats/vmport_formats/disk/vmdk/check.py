@@ -57,9 +57,9 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     open_layer(source, opener)  # the extents fit the descriptor, and none is missing
     if vmdk.extent is not None:
         return _check_extent(source, vmdk.extent, faults, deep=deep)
+    if vmdk.descriptor is None:  # an extent of ESX without the text that names it
+        return _check_extent(source, _read(source), faults, deep=deep)
     totals = Statistics(total=0, allocated=0, fragmented=0)
-    if vmdk.descriptor is None:
-        return totals
     for line in vmdk.descriptor.extents:
         if line.type not in _SPARSE or not line.sectors:
             continue
