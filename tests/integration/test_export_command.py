@@ -19,7 +19,7 @@ import pytest
 from backports import zstd
 
 from tests.odd_rootfs import make_odd_rootfs
-from tests.unprivileged import NOBODY, vmport_as_nobody
+from tests.unprivileged import NOBODY, let_in, vmport_as_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,8 +172,7 @@ def test_a_tar_on_standard_input(rootfs: Path, tmp_path: Path, vmport: Vmport) -
 def test_an_unprivileged_user_exports_folders_and_tars_with_foreign_owners(
     rootfs: Path, tmp_path: Path, vmport: Vmport
 ) -> None:
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o755)
+    let_in(tmp_path)
     archive, own, work = tmp_path / "rootfs.tar", tmp_path / "own", tmp_path / "work"
     _tar(rootfs, archive)
     archive.chmod(0o644)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unprivileged import run_as_nobody
+from tests.unprivileged import let_in, run_as_nobody
 from vmport_converters.container.folder import reading_folder
 from vmport_converters.container.rootfs import Limits
 from vmport_formats.errors import UnreadableInput, UnsafeInput
@@ -183,8 +183,7 @@ def test_what_a_user_may_not_read_is_marked(tmp_path: Path) -> None:
     (root / "open").write_bytes(b"3")
     (root / "closed").chmod(0o700)
     (root / "secret").chmod(0o600)
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o755)
+    let_in(tmp_path)
     program = f"""
 from pathlib import Path
 from vmport_converters.container.folder import reading_folder
