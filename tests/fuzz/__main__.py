@@ -24,8 +24,8 @@ tables, points them at headers, cuts and splices files, changes text, and makes 
 again in three of four cases where the format has them over its metadata (VHD, VHDX).
 
 Each case must end in a result or in an error of vmport's own, within {milliseconds} ms of
-processor time and {mebibytes} MiB of memory.  What a map calls zeros must read as zeros, and a map
-must cover the disk.  Parents are never granted; the extents of a VMDK are.
+processor time and {mebibytes} MiB of memory.  A map must cover the disk, and what it calls zeros
+must read as zeros.  Parents are never granted; the extents of a VMDK are.
 
     {command}
 
@@ -48,8 +48,9 @@ must cover the disk.  Parents are never granted; the extents of a VMDK are.
 
 What was found so far is in `fixtures/crashers`, and `make test` reads it each time.
 
-`make fuzz` writes this page.  `make soak N=1000000` runs any number of cases.  `make test` runs
-{few} of each format, always the same ones.  One case is run again with
+`make fuzz` writes this page, after 20,000 cases of each.  `make soak N=1000000` runs any number,
+with another seed each time.  `make test` runs {few} of each, always the same ones.  One case is run
+again with
 
     python -m tests.fuzz --format vhdx --case 4711 --save damaged.vhdx
 """
