@@ -1,4 +1,4 @@
-"""OpenStack's own judgement of an image, by oslo.utils: what our policy must never be laxer than."""
+"""OpenStack's own judgement of an image, by oslo.utils: our policy must never be laxer."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import local
@@ -21,10 +21,10 @@ from vmport_formats.disk.layer import Found, sparse
 from vmport_formats.errors import VmportError
 from vmport_formats.references import Confined
 from vmport_formats.source import FileSource
-from vmport_formats.units import MIB
+from vmport_formats.units import MIB, SECTOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from vmport_formats.disk.extents import Extent
     from vmport_formats.disk.image import DiskImage
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 2 * MIB
 """Bytes of a disk that one thread compares at a time."""
-_ZEROS: Final = bytes(_CHUNK)
 _MOST_WORKERS: Final = 8
 _AHEAD: Final = 4
 """Chunks that wait for each thread."""
@@ -141,11 +140,12 @@ def compare_disks(
     second: DiskImage,
     *,
     on_progress: Callable[[float], object] = _quiet,
+    chunk: int = _CHUNK,
     workers: int | None = None,
 ) -> Difference | None:
     """The first difference between two disks; beyond its end, the shorter one counts as zeros.
 
-    At most 4 MiB for each of the `workers` threads (by default one a processor) are held, besides
+    Each of the `workers` threads (by default one a processor) holds twice `chunk` bytes, besides
     what the disks themselves keep.  `on_progress` hears the share that is done, 0 to 1.
 
     Raises:
@@ -153,11 +153,14 @@ def compare_disks(
             that place is equal.
     """
     size = max(first.virtual_size, second.virtual_size)
-    spans = _differing_spans(first.runs(), second.runs(), size)
-    offset = _first_difference(first, second, spans, size, on_progress, workers)
-    if offset is None:
-        return None
-    return Difference(offset, (_side(first, offset), _side(second, offset)))
+    spans = _portions(_differing_spans(first.runs(), second.runs(), size), chunk)
+    look = _Look(first, second, chunk).at
+    with closing(_looked_at(spans, look, size, workers or _processors())) as looked:
+        for end, offset in looked:
+            on_progress(end / size)
+            if offset is not None:
+                return Difference(offset, (_side(first, offset), _side(second, offset)))
+    return None
 
 
 def _side(disk: DiskImage, offset: int) -> Side:
@@ -248,8 +251,11 @@ def _same_file(first: object, second: object) -> bool:
     )
 
 
-def _chunks(spans: Iterable[_Span]) -> Iterator[_Span]:
-    """The same, cut where a multiple of the chunk is crossed, and what is near made one."""
+def _portions(spans: Iterable[_Span], chunk: int) -> Iterator[_Span]:
+    """The same, cut at the multiples of `chunk`, with all that lies between two of them made one.
+
+    A failure to find out comes after all that was found out before.
+    """
     start = end = 0
     zeros = (True, True)
     failure: VmportError | None = None
@@ -257,16 +263,16 @@ def _chunks(spans: Iterable[_Span]) -> Iterator[_Span]:
         for span in spans:
             place = span.start
             while place < span.end:
-                stop = min(span.end, (place // _CHUNK + 1) * _CHUNK)
-                if start < end and place // _CHUNK != start // _CHUNK:
+                stop = min(span.end, (place // chunk + 1) * chunk)
+                if start < end and place // chunk != start // chunk:
                     yield _Span(start, end, zeros)
-                    start = end = place
-                if start == end:
+                    end = start
+                if start >= end:
                     start, zeros = place, (True, True)
                 end = stop
                 zeros = zeros[0] and span.zeros[0], zeros[1] and span.zeros[1]
                 place = stop
-    except VmportError as error:  # it has its turn when all before it was compared
+    except VmportError as error:
         failure = error
     if start < end:
         yield _Span(start, end, zeros)
@@ -277,77 +283,82 @@ def _chunks(spans: Iterable[_Span]) -> Iterator[_Span]:
 # --- Reading it ---------------------------------------------------------------------------------
 
 
-def _first_difference(
-    first: DiskImage,
-    second: DiskImage,
-    spans: Iterable[_Span],
-    size: int,
-    on_progress: Callable[[float], object],
-    workers: int | None,
-) -> int | None:
-    """The offset of the first byte that differs; chunks are compared ahead, and told in order."""
-    if workers is None:
-        workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
-    look = _Look(first, second)
-    ahead: deque[tuple[int, Future[int | None]]] = deque()
+def _processors() -> int:
+    return min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+
+
+def _looked_at(
+    spans: Iterable[_Span], look: Callable[[_Span], int | None], size: int, workers: int
+) -> Generator[tuple[int, int | None], None, None]:
+    """For each span, in order, its end and where it differs; several are looked at ahead."""
     with ThreadPoolExecutor(workers, thread_name_prefix="vmport-compare") as pool:
 
-        def result() -> int | None:
-            end, future = ahead.popleft()
-            found = future.result()
-            on_progress(end / size)
-            return found
-
-        try:
+        def submitted() -> Iterator[tuple[int, Future[int | None]]]:
             try:
-                for span in _chunks(spans):
-                    ahead.append((span.end, pool.submit(look.at, span)))
-                    if len(ahead) > _AHEAD * workers and (found := result()) is not None:
-                        return found
-            except VmportError as error:
+                for span in spans:
+                    yield span.end, pool.submit(look, span)
+            except VmportError as error:  # it has its turn when all before it was looked at
                 failed: Future[int | None] = Future()
                 failed.set_exception(error)
-                ahead.append((size, failed))
+                yield size, failed
+
+        ahead: deque[tuple[int, Future[int | None]]] = deque()
+        try:
+            for item in submitted():
+                ahead.append(item)
+                if len(ahead) > _AHEAD * workers:
+                    end, future = ahead.popleft()
+                    yield end, future.result()
             while ahead:
-                if (found := result()) is not None:
-                    return found
-        finally:
+                end, future = ahead.popleft()
+                yield end, future.result()
+        finally:  # who asks has what it wants
             for _, future in ahead:
                 future.cancel()
-    return None
 
 
-class _Buffers(local):
-    """Two for each thread, used again and again: fresh memory costs more than to compare it."""
+class _Look(local):
+    """Compares parts of two disks.
 
-    def __init__(self) -> None:
-        self.pair = bytearray(_CHUNK), bytearray(_CHUNK)
+    Each thread has its own buffers, and uses them again and again: fresh memory costs more than to
+    compare it.
+    """
 
-
-class _Look:
-    """Compares chunks of two disks, in several threads at once."""
-
-    def __init__(self, first: DiskImage, second: DiskImage) -> None:
+    def __init__(self, first: DiskImage, second: DiskImage, chunk: int) -> None:
         self._disks = first, second
-        self._buffers = _Buffers()
+        self._buffers = bytearray(chunk), bytearray(chunk)
+        self._zeros = bytes(chunk)
 
     def at(self, span: _Span) -> int | None:
-        """The offset of the first byte of `span` in which the disks differ."""
+        """The offset of the first byte of `span` in which the disks differ.
+
+        Raises:
+            VmportError: one cannot be read, and what is before that place is equal.
+        """
+        try:
+            return self._first(span)
+        except VmportError:
+            middle = (span.start + span.end) // 2
+            if middle - span.start < SECTOR:
+                raise
+        found = self.at(span._replace(end=middle))
+        return self.at(span._replace(start=middle)) if found is None else found
+
+    def _first(self, span: _Span) -> int | None:
         length = span.end - span.start
         first, second = (
-            _ZEROS if zero else _filled(disk, span.start, buffer, length)
-            for disk, buffer, zero in zip(self._disks, self._buffers.pair, span.zeros, strict=True)
+            self._zeros if zero else self._filled(disk, buffer, span.start, length)
+            for disk, buffer, zero in zip(self._disks, self._buffers, span.zeros, strict=True)
         )
         found = first_difference(first, second, length)
         return None if found is None else span.start + found
 
-
-def _filled(disk: DiskImage, offset: int, buffer: bytearray, length: int) -> bytearray:
-    """`buffer`, which begins with `length` bytes of the disk from `offset`."""
-    with memoryview(buffer) as view:
-        done = disk.readinto(offset, view[:length])
-        view[done:length] = _ZEROS[done:length]  # behind its end
-    return buffer
+    def _filled(self, disk: DiskImage, buffer: bytearray, offset: int, length: int) -> bytearray:
+        """`buffer`, which begins with `length` bytes of the disk from `offset`."""
+        with memoryview(buffer) as view:
+            done = disk.readinto(offset, view[:length])
+            view[done:length] = self._zeros[done:length]  # behind its end
+        return buffer
 
 
 def first_difference(

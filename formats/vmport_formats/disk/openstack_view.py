@@ -124,7 +124,9 @@ _DATA_FILE: Final = 1 << 2
 
 def _judge_qcow2(first: bytes, info: ImageInfo) -> Iterator[Concern]:
     if any(first[_BACKING_OFFSET]) and info.backing is None:
-        yield Concern("openstack.backing-file", "has a place for the name of a backing file, but no name")
+        yield Concern(
+            "openstack.backing-file", "has a place for the name of a backing file, but no name"
+        )
     # Looked for in version 2 as well, where other things are at this place.
     if first[_FEATURES_AT + 7 : _FEATURES_AT + 8] and first[_FEATURES_AT + 7] & _DATA_FILE:
         yield Concern("openstack.data-file", "is taken for one whose data is in another file")
