@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.oslo import check_policy
 from tests.qemu_variants import VARIANTS, Variant, make
 from tests.samples import NAMES, sample
 from vmport.commands.inspect import inspect_image
@@ -83,6 +84,7 @@ def test_inspect_agrees_on_what_qemu_makes(variant: Variant, tmp_path: Path) -> 
     theirs = qemu_info(image, *(["-f", "vpc"] if fixed_vhd else []))
     assert theirs is not None
     assert_agrees(vmport_info(image), theirs)
+    check_policy(image)
 
 
 @pytest.mark.qemu_samples
@@ -91,6 +93,7 @@ def test_inspect_agrees_on_qemu_s_samples(name: str) -> None:
     image = sample(name)
     ours = vmport_info(image)
     theirs = qemu_info(image)
+    check_policy(image)
     if name == "iotest-dirtylog-10G-4M.vhdx":
         # qemu wants to replay the log into the file before it says anything.
         assert theirs is None

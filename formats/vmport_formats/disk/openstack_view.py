@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
 
 _MARKS: Final = (
-    (0, b"QFI\xfb", "qcow2"),
-    (0, b"QED\0", "QED"),
-    (0, b"KDMV", "VMDK"),
-    (0, b"conectix", "VHD"),
-    (0, b"vhdxfile", "VHDX"),
-    (0, b"LUKS\xba\xbe", "LUKS"),
-    (64, b"\x7f\x10\xda\xbe", "VDI"),
+    (0, b"QFI\xfb", DiskFormat.QCOW2),
+    (0, b"QED\0", DiskFormat.QED),
+    (0, b"KDMV", DiskFormat.VMDK),
+    (0, b"conectix", DiskFormat.VHD),
+    (0, b"vhdxfile", DiskFormat.VHDX),
+    (0, b"LUKS\xba\xbe", DiskFormat.LUKS),
+    (64, b"\x7f\x10\xda\xbe", DiskFormat.VDI),
 )
 """Where a format's mark is looked for.  ISO 9660 and the MBR, which it counts as formats too, have
 rules of their own."""
@@ -52,7 +52,14 @@ _TEXT: Final = re.compile(rb"[\t-\r\x1c-\x7e]+")
 def second_opinion(source: ByteSource, info: ImageInfo) -> Iterator[Concern]:
     """What OpenStack has against the file `source`, which is an image that `info` describes."""
     first = source.read_at(0, SECTOR)
-    found = [name for at, mark, name in _MARKS if first[at : at + len(mark)] == mark]
+    formats = [item for at, mark, item in _MARKS if first[at : at + len(mark)] == mark]
+    for item in formats:
+        if item is not info.format:
+            yield Concern(
+                "openstack.other-format",
+                f"OpenStack takes it for {item.label}, and not for {info.format.label}",
+            )
+    found = [item.label for item in formats]
     iso = source.read_at(_ISO_AT, _ISO_LENGTH)
     if len(iso) == _ISO_LENGTH and iso[1:6] in _ISO_MARKS:
         found.append("ISO 9660")
