@@ -22,7 +22,7 @@ KINDS = (Kind.ABSENT, Kind.DATA, Kind.PACKED, Kind.ZERO)
 
 @pytest.fixture(scope="module")
 def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A qcow2 of clusters of 512 bytes over a raw file of one; its last is behind that one's end."""
+    """A qcow2 of clusters of 512 bytes over a raw file that is shorter."""
     folder = tmp_path_factory.mktemp("overlay")
     (folder / "base.raw").write_bytes(b"\1" * 512)
     image = compose(
