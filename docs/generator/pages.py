@@ -8,9 +8,10 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from docs.generator.codes import ROOT, UNKNOWN, codes_in, module_name
+from docs.generator.codes import ROOT, UNKNOWN, Code, codes_in, module_name
 from docs.generator.records import RECORDS, cell, layout, limits, plain
 from vmport_formats.disk.model import DiskFormat
+from vmport_formats.disk.policy import FORMATS, RULES, Policy
 from vmport_formats.errors import VmportError
 from vmport_formats.references import ReferenceKind
 
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from docs.generator.codes import Code
-
 REFERENCE: Final = ROOT / "docs" / "reference"
 _NOTES: Final = ROOT / "docs" / "generator" / "notes"
 _FORMATS: Final = ROOT / "formats" / "vmport_formats"
 _PACKAGES: Final = (_FORMATS, ROOT / "converters" / "vmport_converters", ROOT / "vmport")
+_POLICY: Final = _FORMATS / "disk" / "policy.py"
+_SECOND_OPINION: Final = _FORMATS / "disk" / "openstack_view.py"
 _MORE: Final = {"luks": ("encryption",), "raw": ("disk/partition_tables.py",)}
 """What belongs to a format besides its own module."""
 _MADE: Final = "<!-- Made by `make docs` from the code and docs/generator. -->\n"
@@ -45,6 +46,7 @@ def pages() -> dict[Path, str]:
     made = {REFERENCE / "formats" / f"{item.code}.md": format_page(item) for item in DiskFormat}
     made[REFERENCE / "errors.md"] = errors_page()
     made[REFERENCE / "safety.md"] = safety_page()
+    made[REFERENCE / "policies.md"] = policies_page()
     return made
 
 
@@ -192,8 +194,9 @@ def errors_page() -> str:
 
 def safety_page() -> str:
     """What a verdict is, and every reason that there can be."""
+    of_policies = set(codes_in((_POLICY, _SECOND_OPINION)))
     found = [item for item in codes_in(_PACKAGES) if item.kind == "Concern"]
-    found = [item for item in found if UNKNOWN not in item.code]
+    found = [item for item in found if UNKNOWN not in item.code and item not in of_policies]
     notes = (_NOTES / "safety.md").read_text(encoding="utf-8")
     title, rest = notes.split("\n", 1)
     lines = [f"{title}\n\n{_MADE}{_tests_named(rest).replace('../../../', '../../').rstrip()}\n"]
@@ -204,6 +207,29 @@ def safety_page() -> str:
     for family, codes in groupby(found, key=lambda item: item.code.partition(".")[0]):
         title = "Any format" if family == "FORMAT" else _labels().get(family, family)
         lines.append(f"\n## {title}\n\n{_concern_table(codes)}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def policies_page() -> str:
+    """What each policy refuses, and why."""
+    notes = (_NOTES / "policies.md").read_text(encoding="utf-8")
+    title, rest = notes.split("\n", 1)
+    lines = [f"{title}\n\n{_MADE}{_tests_named(rest).replace('../../../', '../../').rstrip()}"]
+    anyone = [item for item in codes_in((_POLICY,)) if item.code.startswith("policy.")]
+    lines.append(f"\n## Any policy but none\n\n{_concern_table(anyone)}".rstrip())
+    for policy in Policy:
+        codes = [Code(item.code, "", item.reason) for item in RULES.get(policy, ())]
+        if policy is Policy.OPENSTACK:
+            codes += codes_in((_SECOND_OPINION,))
+        if not codes:
+            continue
+        lines.append(f"\n## {policy}\n\n{_concern_table(sorted(codes))}".rstrip())
+        lines += [
+            f"\nFormats that it refuses, as `{policy}.format`:\n",
+            "| format | why |",
+            "|---|---|",
+        ]
+        lines += [f"| {item.label} | {cell(why)} |" for item, why in FORMATS[policy].items()]
     return "\n".join(lines) + "\n"
 
 

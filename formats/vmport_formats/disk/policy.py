@@ -32,7 +32,7 @@ class Policy(StrEnum):
     STRICT = "strict"
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
     """Something that a policy refuses."""
 
     code: str
@@ -40,7 +40,7 @@ class _Rule(NamedTuple):
     applies: Callable[[ImageInfo], bool]
 
 
-_FORMATS: Final[Mapping[Policy, Mapping[DiskFormat, str]]] = {
+FORMATS: Final[Mapping[Policy, Mapping[DiskFormat, str]]] = {
     Policy.OPENSTACK: {
         DiskFormat.QCOW: "OpenStack takes a qcow of version 1 for a qcow2 of an unknown version",
         DiskFormat.QED: "OpenStack bans QED",
@@ -58,31 +58,31 @@ _FORMATS: Final[Mapping[Policy, Mapping[DiskFormat, str]]] = {
 }
 """The formats that a policy refuses, and why."""
 
-_RULES: Final[Mapping[Policy, tuple[_Rule, ...]]] = {
+RULES: Final[Mapping[Policy, tuple[Rule, ...]]] = {
     Policy.OPENSTACK: (
-        _Rule(
+        Rule(
             "openstack.fixed-vhd",
             "OpenStack and qemu look for no mark at the end, and take a fixed VHD for raw",
             lambda info: info.format is DiskFormat.VHD and info.variant == "fixed",
         ),
-        _Rule(
+        Rule(
             "openstack.extended-l2",
             "OpenStack counts extended L2 entries among the features that it does not know",
             lambda info: info.details.get("extended-l2") is True,
         ),
     ),
     Policy.STRICT: (
-        _Rule(
+        Rule(
             "strict.encrypted",
             "the content is encrypted, so it cannot be looked at",
             lambda info: info.encrypted,
         ),
-        _Rule(
+        Rule(
             "strict.dirty",
             "it was not closed cleanly, so programs will repair it before they read it",
             lambda info: info.dirty,
         ),
-        _Rule(
+        Rule(
             "strict.snapshots",
             "it has internal snapshots: content that the disk itself does not show",
             lambda info: bool(info.snapshots),
@@ -127,9 +127,9 @@ def judge(policy: Policy, source: ByteSource, info: ImageInfo) -> Ruling:
 
 
 def _own_reasons(policy: Policy, info: ImageInfo) -> Iterator[Concern]:
-    if reason := _FORMATS.get(policy, {}).get(info.format):
+    if reason := FORMATS.get(policy, {}).get(info.format):
         yield Concern(f"{policy}.format", reason)
-    for rule in _RULES.get(policy, ()):
+    for rule in RULES.get(policy, ()):
         if rule.applies(info):
             yield Concern(rule.code, rule.reason)
 
