@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from vmport_formats.disk.extents import ExtentKind
+from vmport_formats.disk.image import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,20 @@ def check_stream(image: DiskImage, truth: bytes, *, chunk: int, workers: int) ->
         disk[offset:last] = piece
     assert disk == truth
     assert len(disk) == len(truth)
+
+
+def check_like_qemu(image: DiskImage, path: Path, disk_format: str, folder: Path) -> int:
+    """A large disk with little data is what qemu makes of the file at `path`; bytes of data."""
+    raw = folder / "converted.raw"
+    qemu_img("convert", "-f", disk_format, "-O", "raw", path, raw)
+    with open_image(raw) as theirs:
+        assert image.virtual_size == theirs.virtual_size
+        for one, other in ((image, theirs), (theirs, image)):
+            for offset, piece in one.stream(workers=1):
+                assert other.read(offset, len(piece)) == bytes(piece)
+        found = sum(len(piece) for _, piece in theirs.stream(workers=1))
+    raw.unlink()
+    return found
 
 
 def check_map(image: DiskImage, truth: bytes) -> list[Extent]:
@@ -135,6 +150,14 @@ def qemu_io(image: Path | str, *commands: str, options: Sequence[str] = ()) -> N
     words = [word for command in commands for word in ("-c", command)]
     out = _run("qemu-io", *options, *words, image)
     assert "failed" not in out.lower(), out
+
+
+def seven_zip(image: Path) -> bytes:
+    """The disk that 7-Zip finds in an image and, if it names one beside it, in its parent."""
+    command = ["7z", "x", "-so", str(image)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _run(*command: str | Path) -> str:

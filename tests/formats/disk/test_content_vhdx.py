@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fixtures.disks import vhdx
 from fixtures.disks.vhdx_blocks import BITMAP, Composed, State, compose, table_entry
-from tests.content import check_content, check_stream, converted, qemu_img, qemu_io
+from tests.content import check_content, check_like_qemu, converted, qemu_img, qemu_io, seven_zip
 from tests.samples import sample
 from vmport_formats.disk.extents import ExtentKind
 from vmport_formats.disk.image import open_image
@@ -134,10 +134,8 @@ def test_every_block_size(block: int, tmp_path: Path) -> None:
 @pytest.mark.qemu_samples
 @pytest.mark.parametrize("name", ["iotest-dynamic-1G.vhdx", "test-disk2vhd.vhdx"])
 def test_disks_of_other_makers(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "image.vhdx"
-    path.symlink_to(sample(name))
-    with open_image(path) as disk:
-        check_stream(disk, converted(path, "vhdx"), chunk=MIB, workers=2)
+    with open_image(sample(name)) as disk:
+        assert check_like_qemu(disk, sample(name), "vhdx", tmp_path) > 0
 
 
 def test_which_states_show_the_parent_and_which_are_zeros() -> None:
@@ -182,6 +180,22 @@ def test_differencing_disks(data: st.DataObject, seed: int, folder: Path) -> Non
         check_content(disk, child.truth, seed=seed)
 
 
+@pytest.mark.needs("7z")
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_7_zip_reads_differencing_disks_alike(sector: int, tmp_path: Path) -> None:
+    """Of parents as long as their children it thinks that they are the same file."""
+    BASE.file.cut(20 * MIB).write(tmp_path / "parent.vhdx")
+    for seed in range(3):
+        states = Random(seed).sample(list(State), 4)
+        child = compose(
+            states, sector=sector, parent=BASE.truth, linkage=LINKAGE, seed=seed, stale=False
+        )
+        path = child.file.write(tmp_path / "child.vhdx")
+        assert seven_zip(path) == child.truth
+        with open_image(path, Confined([tmp_path])) as disk:
+            check_content(disk, child.truth)
+
+
 def test_five_disks_one_above_the_other(tmp_path: Path) -> None:
     chance = Random(5)
     truth = BASE.truth[: 2 * MIB]
@@ -202,9 +216,9 @@ def test_five_disks_one_above_the_other(tmp_path: Path) -> None:
             data_guid=UUID(int=9 + number),
         )
         truth, path = child.truth, child.file.write(folder / "child.vhdx")
-        with open_image(path, Confined([tmp_path])) as disk:
-            assert len(disk.chain) == number + 1
-            extents = check_content(disk, truth)
+    with open_image(path, Confined([tmp_path])) as disk:
+        assert len(disk.chain) == 6
+        extents = check_content(disk, truth)
     assert {extent.depth for extent in extents} == set(range(6))
 
 
@@ -259,21 +273,10 @@ def test_dissect_and_libvhdi_ignore_the_log(tmp_path: Path) -> None:
     dirty, clean = sample("iotest-dirtylog-10G-4M.vhdx"), tmp_path / "clean.vhdx"
     shutil.copyfile(dirty, clean)
     qemu_img("check", "-r", "all", clean)
-    raw = tmp_path / "clean.raw"
-    qemu_img("convert", "-f", "vhdx", "-O", "raw", clean, raw)
-    with open_image(dirty) as ours, raw.open("rb") as theirs:
-        assert ours.info.dirty
-        stored = 0
-        for extent in ours.extents():
-            if not extent.kind.reads_zero:
-                theirs.seek(extent.offset)
-                assert ours.read(extent.offset, extent.length) == theirs.read(extent.length)
-                stored += extent.length
-        with open_image(raw) as copy:
-            pieces = list(copy.stream())
-        assert all(ours.read(at, len(piece)) == bytes(piece) for at, piece in pieces)
-        assert stored >= sum(len(piece) for _, piece in pieces) > MIB
-        assert list(ours.extents())[-1].end == ours.virtual_size == 10 * GIB
+    with open_image(dirty) as disk:
+        assert disk.info.dirty
+        assert check_like_qemu(disk, clean, "vhdx", tmp_path) > MIB
+        assert sum(extent.length for extent in disk.extents()) == 10 * GIB
 
 
 # --- The log ------------------------------------------------------------------------------------
@@ -465,7 +468,7 @@ def test_random_damage_is_told_or_does_no_harm(folder: Path) -> None:
     areas = [(vhdx.HEADERS[1], 80), (vhdx.LOG_AT, 9 * 4096), (vhdx.BAT_AT, 32)]
     areas += [(vhdx.METADATA_AT, 300), (vhdx.METADATA_AT + 65536, 300)]
     areas += [(at, 8) for at in child.entries.values()]
-    for _ in range(150):
+    for _ in range(60):
         changes = {}
         for _ in range(chance.randint(1, 3)):
             start, length = chance.choice(areas)
