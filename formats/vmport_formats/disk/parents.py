@@ -62,8 +62,10 @@ def foremost(child: str, failures: Sequence[Failure]) -> VmportError:
     for failure in failures:
         if failure.opened:
             return failure.error
-    if len(failures) == 1 or all(isinstance(item.error, UnsafeInput) for item in failures):
-        return failures[0].error
+    first = failures[0]
+    is_parent = first.place.kind is ReferenceKind.PARENT
+    if not is_parent or all(isinstance(item.error, UnsafeInput) for item in failures):
+        return first.error
     looked_for = ", ".join(f"{item.place.name!r} ({_reason(item.error)})" for item in failures)
     return UnreadableInput(
         child,

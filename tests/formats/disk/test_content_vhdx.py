@@ -337,6 +337,9 @@ def test_the_log_makes_the_file_longer() -> None:
     assert extent.kind is ExtentKind.ZERO
     log.last = 8 * MIB - 1
     assert isinstance(refusal(vhdx.image(MIB, log={0: log.build()})), TruncatedInput)
+    log.data[8 * MIB - 4096] = b"end!" * 1024  # it is made longer by what is written, too
+    with open_image(in_memory(vhdx.image(MIB, log={0: log.build()}))) as disk:
+        check_content(disk, (b"end!" * 1024).rjust(MIB, b"\0"))
 
 
 @pytest.mark.parametrize(

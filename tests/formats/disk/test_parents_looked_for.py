@@ -139,6 +139,16 @@ def test_the_resolver_decides_on_each_place(tmp_path: Path) -> None:
     assert secret.exists()
 
 
+def test_a_parent_that_is_nowhere(tmp_path: Path) -> None:
+    """The message says whose parent it is, and every place where it was looked for."""
+    path = child(tmp_path, ".\\parent.vhd")
+    with pytest.raises(UnreadableInput) as caught, open_image(path, Confined([tmp_path])):
+        pass
+    assert caught.value.code == "chain.parent"
+    assert caught.value.path == str(path)
+    assert "'parent.vhd' (cannot open: No such file or directory)" in caught.value.problem
+
+
 def test_without_permission_nothing_is_looked_for(tmp_path: Path) -> None:
     parent(tmp_path / "parent.vhd")
     path = child(tmp_path, ".\\parent.vhd", "file:///a/b.vhd", "C:\\parent.vhd")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from vmport_formats.disk.bitmaps import bit_runs_at, stored_runs
 from vmport_formats.disk.layer import Found, Run, cut, joined
 from vmport_formats.disk.occupancy import Occupancy
-from vmport_formats.disk.tables import EntryKind, FlatTable, Place, TableReader
+from vmport_formats.disk.tables import EntryKind, FlatTable, TableReader
 from vmport_formats.disk.vhd.info import read_vhd
 from vmport_formats.disk.vhd.layout import FOOTER_LENGTH, HEADER_LENGTH, UNUSED_ENTRY
 from vmport_formats.disk.vhd.parent import check_parent
@@ -65,7 +65,7 @@ class DynamicLayer:
             order="big",
             marks=frozenset({UNUSED_ENTRY}),
             step=self._stride // SECTOR,
-            place=lambda sector: Place(sector * SECTOR, self._stride),
+            place=lambda sector: (sector * SECTOR, self._stride, True),
         )
         occupancy = Occupancy(0, SECTOR)
         for place in _taken(vhd, dynamic):

@@ -62,8 +62,10 @@ class Log:
 
 def replayed(source: ByteSource, log: Log) -> PatchedSource:
     """The file as it is after the log's changes."""
-    last = (entry.header.last_file_offset for entry in log.entries)
-    return PatchedSource(source, log.patches, min(max(source.size, *last, 0), MAX_SIZE))
+    patches = log.patches
+    ends = [entry.header.last_file_offset for entry in log.entries]
+    ends += [patch.end for patch in patches]
+    return PatchedSource(source, patches, min(max(source.size, *ends, 0), MAX_SIZE))
 
 
 def read_log(source: ByteSource, header: Header) -> Log:
