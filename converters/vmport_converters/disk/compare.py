@@ -1,8 +1,7 @@
 """Compares two disks, whatever their formats: the first byte that differs, if one does.
 
-Both maps are walked in step.  What both know to be zeros, and what both find at the same place of
-the same file (overlays of one backing file), needs no reading; the rest is read, unpacked and
-compared by several threads.
+What the maps alone do not tell to be equal (`compare_spans`) is read, unpacked and compared by
+several threads.
 """
 
 from __future__ import annotations
@@ -14,28 +13,27 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import local
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from vmport_converters.disk.compare_spans import differing_spans, jobs, pieces
 from vmport_formats.disk.image import open_image
-from vmport_formats.disk.layer import Found, sparse
 from vmport_formats.errors import VmportError
 from vmport_formats.references import Confined
-from vmport_formats.source import FileSource
 from vmport_formats.units import MIB, SECTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
+    from vmport_converters.disk.compare_spans import Span
     from vmport_formats.disk.extents import Extent
     from vmport_formats.disk.image import DiskImage
-    from vmport_formats.disk.layer import Run, Unit
     from vmport_formats.disk.model import DiskFormat, ImageInfo
 
 _CHUNK: Final = 2 * MIB
-"""Bytes of a disk that one thread compares at a time."""
+"""Bytes of a disk that a thread compares at a time."""
 _MOST_WORKERS: Final = 8
 _AHEAD: Final = 4
-"""Chunks that wait for each thread."""
+"""Jobs that wait for each thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +151,9 @@ def compare_disks(
             that place is equal.
     """
     size = max(first.virtual_size, second.virtual_size)
-    spans = _portions(_differing_spans(first.runs(), second.runs(), size), chunk)
+    work = jobs(pieces(differing_spans(first.runs(), second.runs(), size), chunk))
     look = _Look(first, second, chunk).at
-    with closing(_looked_at(spans, look, size, workers or _processors())) as looked:
+    with closing(_looked_at(work, look, size, workers or _processors())) as looked:
         for end, offset in looked:
             on_progress(end / size)
             if offset is not None:
@@ -168,135 +166,23 @@ def _side(disk: DiskImage, offset: int) -> Side:
     return Side(found[0] if found else None, next(disk.extents(offset, 1), None))
 
 
-# --- What has to be read ------------------------------------------------------------------------
-
-
-class _Span(NamedTuple):
-    """A stretch that has to be looked at."""
-
-    start: int
-    end: int
-    zeros: tuple[bool, bool]
-    """Which of the disks is known to hold zeros here; never both."""
-
-
-class _Place(NamedTuple):
-    """A run, and where its disk has it."""
-
-    start: int
-    end: int
-    run: Run | None
-    """None: zeros."""
-
-
-def _places(runs: Iterable[tuple[int, Run]], end: int) -> Iterator[_Place]:
-    """The runs, those of zeros reduced to nothing, filled up with zeros to `end`."""
-    offset = 0
-    for _, whole in runs:
-        for run in sparse(whole):
-            stop = offset + run.length
-            data = run.found in (Found.STORED, Found.PACKED)
-            yield _Place(offset, stop, run if data else None)
-            offset = stop
-    if offset < end:
-        yield _Place(offset, end, None)
-
-
-def _differing_spans(
-    first: Iterable[tuple[int, Run]], second: Iterable[tuple[int, Run]], end: int
-) -> Iterator[_Span]:
-    """The parts of two disks, `end` bytes long, that the maps alone do not tell to be equal."""
-    if not end:
-        return
-    ours, theirs = _places(first, end), _places(second, end)
-    one, other = next(ours), next(theirs)
-    while True:
-        start, stop = max(one.start, other.start), min(one.end, other.end)
-        if not _known_equal(one, other):
-            yield _Span(start, stop, (one.run is None, other.run is None))
-        if stop == end:
-            return
-        if one.end == stop:
-            one = next(ours)
-        if other.end == stop:
-            other = next(theirs)
-
-
-def _known_equal(one: _Place, other: _Place) -> bool:
-    """Whether both are zeros, or the same bytes of the same file."""
-    first, second = one.run, other.run
-    if first is None or second is None:
-        return first is second
-    if first.found is not second.found or first.cipher is not None or second.cipher is not None:
-        return False
-    if first.unit is not None and second.unit is not None:
-        return _packed(first.unit) == _packed(second.unit) and _same_file(
-            first.unit.source, second.unit.source
-        )
-    return first.at - one.start == second.at - other.start and _same_file(
-        first.source, second.source
-    )
-
-
-def _packed(unit: Unit) -> tuple[object, ...]:
-    return unit.start, unit.size, unit.at, unit.packed, unit.unpack
-
-
-def _same_file(first: object, second: object) -> bool:
-    return (
-        isinstance(first, FileSource)
-        and isinstance(second, FileSource)
-        and first.identity is not None
-        and first.identity == second.identity
-    )
-
-
-def _portions(spans: Iterable[_Span], chunk: int) -> Iterator[_Span]:
-    """The same, cut at the multiples of `chunk`, with all that lies between two of them made one.
-
-    A failure to find out comes after all that was found out before.
-    """
-    start = end = 0
-    zeros = (True, True)
-    failure: VmportError | None = None
-    try:
-        for span in spans:
-            place = span.start
-            while place < span.end:
-                stop = min(span.end, (place // chunk + 1) * chunk)
-                if start < end and place // chunk != start // chunk:
-                    yield _Span(start, end, zeros)
-                    end = start
-                if start >= end:
-                    start, zeros = place, (True, True)
-                end = stop
-                zeros = zeros[0] and span.zeros[0], zeros[1] and span.zeros[1]
-                place = stop
-    except VmportError as error:
-        failure = error
-    if start < end:
-        yield _Span(start, end, zeros)
-    if failure is not None:
-        raise failure
-
-
-# --- Reading it ---------------------------------------------------------------------------------
-
-
 def _processors() -> int:
     return min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
 
 
 def _looked_at(
-    spans: Iterable[_Span], look: Callable[[_Span], int | None], size: int, workers: int
+    work: Iterable[list[Span]],
+    look: Callable[[list[Span]], int | None],
+    size: int,
+    workers: int,
 ) -> Generator[tuple[int, int | None], None, None]:
-    """For each span, in order, its end and where it differs; several are looked at ahead."""
+    """For each job, in order, its end and where it differs; several are looked at ahead."""
     with ThreadPoolExecutor(workers, thread_name_prefix="vmport-compare") as pool:
 
         def submitted() -> Iterator[tuple[int, Future[int | None]]]:
             try:
-                for span in spans:
-                    yield span.end, pool.submit(look, span)
+                for job in work:
+                    yield job[-1].end, pool.submit(look, job)
             except VmportError as error:  # it has its turn when all before it was looked at
                 failed: Future[int | None] = Future()
                 failed.set_exception(error)
@@ -329,22 +215,25 @@ class _Look(local):
         self._buffers = bytearray(chunk), bytearray(chunk)
         self._zeros = bytes(chunk)
 
-    def at(self, span: _Span) -> int | None:
-        """The offset of the first byte of `span` in which the disks differ.
+    def at(self, job: Iterable[Span]) -> int | None:
+        """The offset of the first byte in which the disks differ, if one does.
 
         Raises:
             VmportError: one cannot be read, and what is before that place is equal.
         """
-        try:
-            return self._first(span)
-        except VmportError:
-            middle = (span.start + span.end) // 2
-            if middle - span.start < SECTOR:
-                raise
-        found = self.at(span._replace(end=middle))
-        return self.at(span._replace(start=middle)) if found is None else found
+        for span in job:
+            try:
+                found = self._first(span)
+            except VmportError:
+                middle = (span.start + span.end) // 2
+                if middle - span.start < SECTOR:
+                    raise
+                found = self.at((span._replace(end=middle), span._replace(start=middle)))
+            if found is not None:
+                return found
+        return None
 
-    def _first(self, span: _Span) -> int | None:
+    def _first(self, span: Span) -> int | None:
         length = span.end - span.start
         first, second = (
             self._zeros if zero else self._filled(disk, buffer, span.start, length)
