@@ -77,7 +77,7 @@ def disks(
 
 
 @given(image=disks(Kind.ABSENT, Kind.DATA, PARTLY), seed=st.integers(0, 1 << 32))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_blocks_in_any_order(image: Composed, seed: int) -> None:
     with open_image(in_memory(image.file)) as disk:
         check_content(disk, image.truth, seed=seed)
@@ -147,7 +147,7 @@ PARENT = ImageFile({0: BASE, MIB: vhd.footer(MIB, vhd.FIXED, unique_id=vhd.PAREN
     data=st.data(),
     seed=st.integers(0, 1 << 32),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_differencing_disks(
     size: int, data: st.DataObject, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

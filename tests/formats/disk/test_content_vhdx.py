@@ -223,7 +223,7 @@ def test_five_disks_one_above_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sector", [512, 4096])
-@pytest.mark.parametrize("block_size", [MIB, 8 * MIB])
+@pytest.mark.parametrize("block_size", [MIB, 4 * MIB])
 def test_every_chunk_has_a_bitmap_of_its_own(sector: int, block_size: int, tmp_path: Path) -> None:
     """They are interleaved with the blocks, one for 4 GiB, or for 32 GiB of large sectors."""
     ratio = (1 << 23) * sector // block_size
