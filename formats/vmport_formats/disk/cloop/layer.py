@@ -9,8 +9,9 @@ from vmport_formats.disk.cloop.info import OFFSETS, read_info
 from vmport_formats.disk.codecs import inflate
 from vmport_formats.disk.layer import Found, Run, Unit, cut
 from vmport_formats.disk.tables import decoded
-from vmport_formats.errors import CorruptInput, TruncatedInput
+from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.source import read_exactly
+from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from vmport_formats.disk.model import ImageInfo
     from vmport_formats.source import ByteSource
 
+MAX_UNPACKED: Final = 16 * MIB
+"""Largest block whose content is read: it is unpacked as a whole.  Real ones have 64 or 256 KiB."""
 _BATCH: Final = 4096
 """Blocks whose offsets are read at a time."""
 
@@ -91,7 +94,15 @@ def open_layer(source: ByteSource, opener: Opener) -> CloopLayer:
 
     Raises:
         CorruptInput, TruncatedInput: as `info.read_info`.
+        UnsupportedFeature: its blocks are of more than 16 MiB.
     """
     info = read_info(source)
     assert info.cluster_size is not None  # noqa: S101 - cloop always has one
+    if info.cluster_size > MAX_UNPACKED:
+        raise UnsupportedFeature(
+            source.name,
+            code="cloop.block-size",
+            problem=f"a block has {info.cluster_size} bytes; content is read of blocks up to "
+            f"{MAX_UNPACKED}",
+        )
     return CloopLayer(source, info, info.cluster_size)
