@@ -35,6 +35,8 @@ class Fetcher:
     def fill(self, target: memoryview, offset: int, run: Run) -> None:
         """Put the bytes of `run`, which begins at `offset` of the disk, into `target`.
 
+        A unit is kept for the next read only if a part of it was wanted.
+
         Raises:
             CorruptInput, TruncatedInput: a compressed unit is broken.
             UnreadableInput: the system cannot read the file.
@@ -46,9 +48,10 @@ class Fetcher:
             else:
                 done = _decrypt_into(target, offset, run.source, run.at, run.cipher)
         elif run.unit is not None:
-            start = offset - run.unit.start
-            target[:] = self._unpacked(run.unit)[start : start + len(target)]
-            done = len(target)
+            start, done = offset - run.unit.start, len(target)
+            whole = done == run.unit.size
+            unpacked = unpack(run.unit) if whole else self._unpacked(run.unit)
+            target[:] = unpacked if whole else memoryview(unpacked)[start : start + done]
         # Nothing is stored, or the file ends inside its last cluster.
         for start in range(done, len(target), _PIECE):
             piece = target[start : start + _PIECE]
