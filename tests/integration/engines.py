@@ -55,12 +55,13 @@ class Podman:
     """Podman with a storage of its own; it has no daemon."""
 
     folder: Path
+    state: Path
 
     def run(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """Run podman on that storage."""
         command = [
-            "podman", "--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run",
-            "--tmpdir", f"{self.folder}/tmp", "--storage-driver", "overlay",
+            "podman", "--root", f"{self.folder}/root", "--runroot", f"{self.state}/run",
+            "--tmpdir", f"{self.state}/tmp", "--storage-driver", "overlay",
             "--cgroup-manager", "cgroupfs", "--events-backend", "file",
         ]  # fmt: skip
         return _run([*command, *map(str, arguments)], check=check)
@@ -69,10 +70,8 @@ class Podman:
 @contextmanager
 def podman_storage(folder: Path) -> Iterator[Podman]:
     """Podman with its storage in `folder`, which can be removed afterwards."""
-    try:
-        yield Podman(folder)
-    finally:
-        _unmount_below(folder)
+    with _state_folder(folder) as state:  # podman takes no run folder of more than 50 characters
+        yield Podman(folder, state)
 
 
 @contextmanager

@@ -63,8 +63,8 @@ def foremost(child: str, failures: Sequence[Failure]) -> VmportError:
         if failure.opened:
             return failure.error
     first = failures[0]
-    is_parent = first.place.kind is ReferenceKind.PARENT
-    if not is_parent or all(isinstance(item.error, UnsafeInput) for item in failures):
+    looked = first.place.kind is ReferenceKind.PARENT and first.place.is_path
+    if not looked or all(isinstance(item.error, UnsafeInput) for item in failures):
         return first.error
     looked_for = ", ".join(f"{item.place.name!r} ({_reason(item.error)})" for item in failures)
     return UnreadableInput(
