@@ -152,6 +152,7 @@ def test_progress_is_shown_on_a_terminal_only(disks: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=theirs,
         check=False,
+        env={**os.environ, "TERM": "xterm"},
     )
     os.close(theirs)
     shown = os.read(ours, 1 << 16).decode()
