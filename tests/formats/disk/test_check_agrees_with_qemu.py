@@ -90,10 +90,9 @@ def _counts(report: CheckReport) -> tuple[int, int]:
 
 
 def _qemu(image: Path, name: str = "qcow2") -> dict[str, int]:
-    said = _run("qemu-img", "check", "--output=json", "-f", name, image)
-    if name == "parallels" and not said:  # newer ones do not open an image with a broken entry
-        return {"corruptions": 1}
-    found: dict[str, int] = json.loads(said)
+    found: dict[str, int] = json.loads(
+        _run("qemu-img", "check", "--output=json", "-f", name, image)
+    )
     return found
 
 
@@ -180,7 +179,10 @@ def test_damaged_blocks_are_counted_as_qemu_does(name: str, tmp_path: Path) -> N
     """Pointers to the outside and, for QED, two to one place; qemu passes over those elsewhere."""
     image = tmp_path / f"image.{name}"
     _run("qemu-img", "create", "-f", name, image, "16M")
-    _write_as(name, image, "write 0 1M", "write 5M 2M", "write 11M 1M")
+    writes = ["write 0 1M", "write 5M 2M", "write 11M 1M"]
+    if name == "parallels":  # with more blocks, qemu-img 10 ends by an assertion of its own
+        del writes[1:]
+    _write_as(name, image, *writes)
     assert _check(image).faults == ()
     known, width = TABLES[name]
     content = image.read_bytes()
