@@ -1,0 +1,84 @@
+"""What a format module offers who writes an image: from the data of a disk to the writes of a file.
+
+A `Composer` knows a format's layout and nothing of files, threads or processes.  It is told the
+data of the disk in order, and answers with writes; whoever asks does them, in any order, and then
+sets the length of the file.  Tables come out as soon as they are complete, so that memory follows
+neither the size of the disk nor, but for a few bytes a table, its data.
+
+The same data and options give the same file, byte for byte: nothing in it depends on the clock or
+on chance.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Data = bytes | bytearray | memoryview
+
+
+class Write(NamedTuple):
+    """Bytes that belong at a place of the file."""
+
+    offset: int
+    """In bytes, from the start of the file."""
+    data: Data
+    """May be a view of what `Composer.add` was given, valid until the next call."""
+
+
+class Composer(Protocol):
+    """Composes one image file, in ascending order of the disk's offsets.
+
+    `begin` is called once, then `add` any number of times, then `finish` once.  What is never
+    added reads as zeros.
+    """
+
+    @property
+    def grain(self) -> int:
+        """Bytes of what data is given in, a power of two, at multiples of it.
+
+        The last one of the disk is filled up with zeros.
+        """
+        ...
+
+    @property
+    def pack(self) -> Callable[[Data], bytes | None] | None:
+        """Compresses one grain; None as its result means: store it as it is.
+
+        Pure, and safe in several threads at once.  None instead of a function: this image is not
+        compressed.
+        """
+        ...
+
+    @property
+    def length(self) -> int:
+        """Bytes that the file has in the end; known once `finish` was exhausted."""
+        ...
+
+    def begin(self) -> Iterator[Write]:
+        """What is known before any data."""
+        ...
+
+    def add(self, offset: int, data: Data) -> Iterator[Write]:
+        """Grains from `offset` of the disk on, stored as they are; behind all that came before.
+
+        Callers leave out grains of zeros.
+
+        Raises:
+            ValueError: `offset` or the length is no multiple of the grain, or out of order.
+        """
+        ...
+
+    def add_packed(self, offset: int, packed: bytes) -> Iterator[Write]:
+        """One grain, as `pack` made it.
+
+        Raises:
+            ValueError: as `add`.
+        """
+        ...
+
+    def finish(self) -> Iterator[Write]:
+        """The rest of the tables, and what could not be known before."""
+        ...
