@@ -9,6 +9,8 @@ import typer
 if TYPE_CHECKING:
     from vmport_formats.disk.check import CheckReport
     from vmport_formats.disk.model import DiskFormat
+    from vmport_formats.references import Reference
+    from vmport_formats.source import ByteSource
 
 _HELP = """Look for damage in the structure of disk images: each fault with its place in the file.
 
@@ -103,13 +105,12 @@ def _report(
     image: str, declared: DiskFormat | None, allow: list[str], *, deep: bool
 ) -> CheckReport:
     from contextlib import ExitStack
-    from pathlib import Path
 
     from vmport_formats.disk.check import check_image
-    from vmport_formats.references import Confined, Reference, deny
-    from vmport_formats.source import ByteSource, open_source
+    from vmport_formats.disk.granted import granted
+    from vmport_formats.source import open_source
 
-    resolver = Confined([Path(folder) for folder in allow]) if allow else deny
+    resolver = granted(allow)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(image))
 

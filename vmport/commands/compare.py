@@ -31,7 +31,8 @@ some formats round sizes up. --strict calls that different.
 
 Where both maps say zeros, and where both images find their bytes at the same place of the same \
 file, nothing is read. Neither image is written to, locked or repaired: stop the machine that uses \
-it. Files that an image names are opened only in folders that --allow names, links followed.
+it. Files that an image names are opened only in folders that --allow names, links followed. The \
+parent of a VDI, known by a UUID alone, is looked for among the .vdi files in them.
 """
 
 
@@ -83,6 +84,7 @@ def _compare(
 ) -> None:
     from vmport.commands.choices import format_named, passphrase_in
     from vmport.render.comparison import comparison_fields, is_equal, print_comparison
+    from vmport.render.errors import print_concern
     from vmport.render.json import print_json
     from vmport.render.progress import ProgressDisplay
     from vmport_converters.disk.compare import Wanted, compare
@@ -98,6 +100,9 @@ def _compare(
             passphrase=passphrase_in(passphrase_file),
             on_progress=lambda share, size: display.update("comparing", share, size),
         )
+    for image in compared.images:
+        for concern in image.concerns:
+            print_concern(image.wanted.path, concern)
     if as_json:
         print_json(comparison_fields(compared, strict=strict))
     else:

@@ -53,7 +53,9 @@ internal snapshots or was not closed cleanly
 Which bytes of the disk lie where: "data" and "compressed" are stored, "zero" is stated to be \
 zeros by an image or by a hole of its file, "hole" is in no image of the chain. The depth counts \
 images: 0 is SOURCE, 1 its backing file. With --json the map has the schema of `qemu-img map \
---output=json`, and "filename" besides.
+--output=json`, and "filename" besides. The parent of a VDI, known by a UUID alone, is looked for \
+among the .vdi files in the folders of --allow. What is odd about a parent, such as that it was \
+written to since, is a warning on stderr.
 
 [bold]JSON[/bold]
 
@@ -258,22 +260,23 @@ def _map(
     length: str | None,
     passphrase_file: str | None,
 ) -> None:
-    from pathlib import Path
-
     from vmport.commands.choices import passphrase_in, size_of
+    from vmport.render.errors import print_concern
     from vmport.render.map import print_map, print_map_json
+    from vmport_formats.disk.granted import granted
     from vmport_formats.disk.image import open_image
-    from vmport_formats.references import Confined
 
     offset = size_of("--start-offset", start) or 0
     most = size_of("--max-length", length)
     with open_image(
         source,
-        Confined([Path(folder) for folder in allow]),
+        granted(allow),
         declared=declared,
         snapshot=snapshot,
         passphrase=passphrase_in(passphrase_file),
     ) as image:
+        for concern in image.concerns:
+            print_concern(source, concern)
         extents = image.extents(offset, most)
         if as_json:
             print_map_json(extents)

@@ -41,6 +41,10 @@ def _image_fields(image: Image) -> dict[str, object]:
     }
     if image.wanted.snapshot is not None:
         fields["snapshot"] = image.wanted.snapshot
+    if image.concerns:
+        fields["concerns"] = [
+            {"code": concern.code, "text": concern.text} for concern in image.concerns
+        ]
     return fields
 
 

@@ -1,4 +1,4 @@
-"""An error on the terminal: one line that says where and what, one that says what to do."""
+"""Errors and warnings on the terminal: a line that says where and what, one on what to do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vmport_formats.disk.model import Concern
     from vmport_formats.errors import VmportError
 
 
@@ -14,6 +15,12 @@ def print_error(error: VmportError) -> None:
     print(f"vmport: error: {printable(str(error))} [{error.code}]", file=sys.stderr)  # noqa: T201
     if error.hint:
         print(f"  hint: {printable(error.hint)}", file=sys.stderr)  # noqa: T201
+
+
+def print_concern(name: str, concern: Concern) -> None:
+    """Print what is odd about the image called `name` to stderr; the work goes on."""
+    line = f"vmport: warning: {printable(f'{name}: {concern.text}')} [{concern.code}]"
+    print(line, file=sys.stderr)  # noqa: T201
 
 
 def printable(text: str) -> str:

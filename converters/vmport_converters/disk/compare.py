@@ -11,14 +11,13 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 from threading import local
 from typing import TYPE_CHECKING, Final
 
 from vmport_converters.disk.compare_spans import differing_spans, jobs, pieces
+from vmport_formats.disk.granted import granted
 from vmport_formats.disk.image import open_image
 from vmport_formats.errors import VmportError
-from vmport_formats.references import Confined
 from vmport_formats.units import MIB, SECTOR
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from vmport_converters.disk.compare_spans import Span
     from vmport_formats.disk.extents import Extent
     from vmport_formats.disk.image import DiskImage
-    from vmport_formats.disk.model import DiskFormat, ImageInfo
+    from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 
 _CHUNK: Final = 2 * MIB
 """Bytes of a disk that a thread compares at a time."""
@@ -74,6 +73,8 @@ class Image:
     info: ImageInfo
     size: int
     """Of its disk, or the snapshot's, in bytes."""
+    concerns: tuple[Concern, ...] = ()
+    """What is odd about the images of its chain fitting together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def compare(
         InputError: one of them cannot be read.
         UnsafeInput: one names files that lie in none of the folders `allow`.
     """
-    resolver = Confined([Path(folder) for folder in allow])
+    resolver = granted(allow)
     with ExitStack() as stack:
         one, other = (
             stack.enter_context(
@@ -126,8 +127,8 @@ def compare(
         difference = compare_disks(one, other, on_progress=lambda share: on_progress(share, size))
         return Compared(
             (
-                Image(first, one.info, one.virtual_size),
-                Image(second, other.info, other.virtual_size),
+                Image(first, one.info, one.virtual_size, one.concerns),
+                Image(second, other.info, other.virtual_size, other.concerns),
             ),
             difference,
         )

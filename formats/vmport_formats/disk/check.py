@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.probe import detect, reader
-from vmport_formats.errors import CorruptInput, LockedInput, UnsafeInput
+from vmport_formats.errors import (
+    CorruptInput,
+    InputError,
+    LockedInput,
+    UnsafeInput,
+    UnsupportedFeature,
+)
 from vmport_formats.references import deny
 
 if TYPE_CHECKING:
@@ -149,7 +155,7 @@ class Faults:
         self.complete = False
         self.take(error)
 
-    def take(self, error: CorruptInput) -> None:
+    def take(self, error: InputError) -> None:
         """An error of data, as raised by who reads it."""
         name = error.path or self.name
         self.add(Fault(error.code, Severity.ERROR, error.at, error.problem, name))
@@ -291,7 +297,12 @@ def _check_parent(
         with open_image(source, resolver, declared=disk_format) as image:
             for concern in image.concerns:
                 faults.warn(concern.code, None, concern.text)
-    except (UnsafeInput, LockedInput):
-        return  # not granted, so not looked at
-    except CorruptInput as error:
+    except (UnsafeInput, LockedInput, UnsupportedFeature) as error:
+        if error.code != _DENIED:  # else nobody wanted it
+            faults.warn(error.code, None, f"its parent was not looked at: {error.problem}")
+    except InputError as error:  # it is missing, or several files could be it
         faults.take(error)
+
+
+_DENIED: Final = "reference.denied"
+"""What `references.deny` says."""
