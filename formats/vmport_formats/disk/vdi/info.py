@@ -29,7 +29,8 @@ UUID_PREFIX: Final = "uuid:"
 """What the name of a parent begins with, for a VDI does not say where that is."""
 # VirtualBox calls it "the old version"; there was no other before 1.0.
 _OLD_VERSION: Final = 0x0000_0002
-_VERSIONS: Final = frozenset({_OLD_VERSION, 0x0001_0000, 0x0001_0001})
+_NEW_VERSION: Final = 0x0001_0001
+_VERSIONS: Final = frozenset({_OLD_VERSION, 0x0001_0000, _NEW_VERSION})
 # New blocks are filled with zeros before use; the only flag that the file can carry.
 _KNOWN_FLAGS: Final = 0x1
 _MAX_BLOCK: Final = 1 << 30
@@ -94,6 +95,16 @@ _PLACES: Final = {
     "blocks_allocated": (388, 368),
     "uuid_linkage": (424, 404),
 }
+
+
+def pack_header(text: bytes, header: Header) -> bytes:
+    """The first 512 bytes of an image of version 1.1, as VirtualBox writes them since version 4.
+
+    `text` is for people.  The logical geometry, which follows the header, is left unset.
+    """
+    geometry = bytes(12) + int(SECTOR).to_bytes(4, "little")
+    preheader = _PREHEADER.pack(text, int.from_bytes(_SIGNATURE, "little"), _NEW_VERSION)
+    return (preheader + _HEADER.pack(*header) + geometry).ljust(SECTOR, b"\0")
 
 
 @dataclass(frozen=True, slots=True)

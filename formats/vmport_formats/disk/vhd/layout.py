@@ -25,8 +25,8 @@ MAX_CYLINDERS, MAX_HEADS, MAX_SECTORS_PER_TRACK = 65535, 16, 255
 PARENT_UNIQUE_ID_AT: Final = 40
 """Of the dynamic header."""
 
-# 2000-01-01 00:00:00 UTC, from which VHD counts its seconds, as a Unix time.
-_EPOCH: Final = 946_684_800
+EPOCH: Final = 946_684_800
+"""2000-01-01 00:00:00 UTC, from which VHD counts its seconds, as a Unix time."""
 
 
 class DiskType(IntEnum):
@@ -117,9 +117,19 @@ def unpack_header(data: bytes) -> tuple[DynamicHeader, tuple[ParentLocator, ...]
     return DynamicHeader._make(_HEADER.unpack_from(data)), locators
 
 
+def pack_footer(footer: Footer) -> bytes:
+    """The sector that holds `footer`, but with the right checksum."""
+    return _sealed(_FOOTER.pack(*footer).ljust(FOOTER_LENGTH, b"\0"), _FOOTER_CHECKSUM_AT)
+
+
+def pack_header(header: DynamicHeader) -> bytes:
+    """The 1024 bytes that hold `header`, but with the right checksum; without parent locators."""
+    return _sealed(_HEADER.pack(*header).ljust(HEADER_LENGTH, b"\0"), _HEADER_CHECKSUM_AT)
+
+
 def time_of(seconds: int) -> datetime:
     """The time that a time stamp tells."""
-    return datetime.fromtimestamp(_EPOCH + seconds, UTC)
+    return datetime.fromtimestamp(EPOCH + seconds, UTC)
 
 
 def footer_checksum(sector: bytes) -> int:
@@ -135,3 +145,7 @@ def header_checksum(data: bytes) -> int:
 def _checksum(data: bytes, field: int) -> int:
     """The ones' complement of the sum of all bytes but those of the checksum itself."""
     return ~(sum(data) - sum(data[field : field + 4])) & 0xFFFF_FFFF
+
+
+def _sealed(data: bytes, field: int) -> bytes:
+    return data[:field] + _checksum(data, field).to_bytes(4, "big") + data[field + 4 :]
