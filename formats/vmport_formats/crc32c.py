@@ -1,4 +1,7 @@
-"""CRC-32C (Castagnoli), the checksum of VHDX, XFS, btrfs and ext4, without a compiled extension.
+"""CRC-32C (Castagnoli), the checksum of VHDX, XFS, btrfs and ext4.
+
+The processor computes it, through google-crc32c, where that has a wheel; elsewhere `folded` does,
+which is Python alone.
 
 A checksum is a remainder: the message is a polynomial over GF(2), divided by a fixed one of degree
 32.  Python's integers are such polynomials, and `<<` and `^` on a large one run at memory speed.
@@ -9,10 +12,14 @@ halves the message.  The usual table, a byte at a time, takes Python some 15 tim
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache, lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vmport_formats.zeros import without_trailing_zeros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _POLYNOMIAL: Final = 0x1_1EDC_6F41
 _MASK: Final = 0xFFFF_FFFF
@@ -21,8 +28,18 @@ _MIRRORED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _DIRECT_BITS: Final = 64
 
 
+_fast: Callable[[bytes], int] | None = None
+with suppress(ImportError):  # there are platforms that it has no wheel for
+    from google_crc32c.cext import value as _fast
+
+
 def crc32c(data: bytes) -> int:
-    """The CRC-32C of `data`, as an unsigned 32-bit number; that of nothing is 0.
+    """The CRC-32C of `data`, as an unsigned 32-bit number; that of nothing is 0."""
+    return folded(data) if _fast is None else _fast(data)
+
+
+def folded(data: bytes) -> int:
+    """As `crc32c`, by folding.
 
     It takes about 0.13 ms for 4 KiB, 0.7 ms for 64 KiB and 13 ms for 1 MiB; zeros at the end, which
     most records of a fixed size have, cost next to nothing.
