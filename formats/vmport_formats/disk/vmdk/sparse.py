@@ -7,7 +7,7 @@ Compressed Sparse Extents".  All numbers are little-endian, offsets and sizes in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
 
 MAGIC: Final = b"KDMV"
-# The grain directory's offset in the header of a stream, whose footer has the true one.
-_AT_END: Final = (1 << 64) - 1
+AT_END: Final = (1 << 64) - 1
+"""The grain directory's offset in the header of a stream, whose footer has the true one."""
 _MAX_VERSION: Final = 3
 _MIN_GRAIN, _MAX_GRAIN = 8, 1 << 21  # sectors: 4 KiB, and 1 GiB as in qemu
 _MAX_TABLE: Final = 512  # entries
-_NEWLINES: Final = b"\n \r\n"
+NEWLINES: Final = b"\n \r\n"
 _MARKER: Final = Struct("<QII")  # value, size, type; padded to a sector
-_END_OF_STREAM, _FOOTER = 0, 3
 GRAIN_MARKER: Final = Struct("<QI")
 """Before a compressed grain: its first sector in the extent, and how many bytes follow."""
 
@@ -41,6 +40,19 @@ class Flag(IntFlag):
     ZEROED_GRAINS = 1 << 2
     COMPRESSED_GRAINS = 1 << 16
     MARKERS = 1 << 17
+
+
+class Marker(IntEnum):
+    """What a marker that is not a grain's says of what follows it."""
+
+    END_OF_STREAM = 0
+    GRAIN_TABLE = 1
+    GRAIN_DIRECTORY = 2
+    FOOTER = 3
+
+    def of(self, sectors: int) -> bytes:
+        """The marker's sector, before so many `sectors` of metadata."""
+        return _MARKER.pack(sectors, 0, self).ljust(SECTOR, b"\0")
 
 
 # As a number: the complement of an enum has only the bits that it defines.
@@ -65,6 +77,10 @@ class SparseHeader(NamedTuple):
     unclean_shutdown: int
     newline_characters: bytes
     compress_algorithm: int  # 0: none, 1: deflate
+
+    def sector(self) -> bytes:
+        """As it is in a file."""
+        return _HEADER.pack(*self).ljust(SECTOR, b"\0")
 
 
 _HEADER: Final = Struct("<4sIIQQQQIQQQB4sH")
@@ -126,7 +142,7 @@ def read_sparse(source: ByteSource) -> SparseExtent:
     first = _read_header(source)
     _check_text_mode(source, first)
     header, at, concerns = first, 0, []
-    if first.gd_offset == _AT_END:
+    if first.gd_offset == AT_END:
         header, at = _read_footer(source)
         concerns += _disagreement(first, header)
     concerns += _oddities(header)
@@ -162,8 +178,8 @@ def _read_footer(source: ByteSource) -> tuple[SparseHeader, int]:
     if (
         at < 2 * SECTOR
         or header.magic != MAGIC
-        or (size, kind) != (0, _FOOTER)
-        or end_marker != (0, 0, _END_OF_STREAM)
+        or (size, kind) != (0, Marker.FOOTER)
+        or end_marker != (0, 0, Marker.END_OF_STREAM)
     ):
         raise TruncatedInput(
             source.name,
@@ -172,7 +188,7 @@ def _read_footer(source: ByteSource) -> tuple[SparseHeader, int]:
             problem="is a stream, which must end with a footer, and has none",
             hint="the file is cut short; copy it again",
         )
-    if header.gd_offset == _AT_END:
+    if header.gd_offset == AT_END:
         raise CorruptInput(
             source.name,
             at=at + _PLACES["gd-offset"],
@@ -197,12 +213,12 @@ def _disagreement(first: SparseHeader, footer: SparseHeader) -> list[Concern]:
 def _check_text_mode(source: ByteSource, header: SparseHeader) -> None:
     """The four characters are there to show what a transfer as text does to line ends."""
     found = header.newline_characters
-    if header.flags & Flag.NEWLINE_DETECTION and any(found) and found != _NEWLINES:
+    if header.flags & Flag.NEWLINE_DETECTION and any(found) and found != NEWLINES:
         raise CorruptInput(
             source.name,
             at=_PLACES["newline"],
             code="vmdk.newline",
-            problem=f"the characters that show line ends are {found!r}, not {_NEWLINES!r}",
+            problem=f"the characters that show line ends are {found!r}, not {NEWLINES!r}",
             hint="the file was copied as text, which damaged it; copy it again as binary",
         )
 
