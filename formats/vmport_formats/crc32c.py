@@ -30,7 +30,10 @@ _DIRECT_BITS: Final = 64
 
 _fast: Callable[[bytes], int] | None = None
 with suppress(ImportError):  # there are platforms that it has no wheel for
-    from google_crc32c.cext import value as _fast
+    from google_crc32c import implementation, value
+
+    if implementation == "c":  # its own fall-back is the usual table
+        _fast = value
 
 
 def crc32c(data: bytes) -> int:
