@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,3 +63,27 @@ def test_json_has_the_names_of_qemu(tmp_path: Path, vmport: Vmport) -> None:
     several = vmport("check", "--json", image, tmp_path / "nothing", check=False)
     assert several.returncode == 3
     assert ["error" in item for item in json.loads(several.stdout)] == [False, True]
+
+
+def test_progress_is_for_terminals(tmp_path: Path, vmport: Vmport) -> None:
+    image = tmp_path / "disk.vmdk"
+    raw = tmp_path / "disk.raw"
+    raw.write_bytes(bytes(range(256)) * 4096)
+    options = ("-O", "vmdk", "-o", "subformat=streamOptimized")
+    subprocess.run(["qemu-img", "convert", "-f", "raw", *options, raw, image], check=True)
+    assert vmport("check", "--deep", image).stderr == ""
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "vmport", "check", "--deep", image],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=False,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert "checking" in shown
+    assert "checking" not in done.stdout.decode()

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vmport.settings import Settings
+
 if TYPE_CHECKING:
+    from vmport.render.progress import ProgressDisplay
     from vmport_formats.disk.check import CheckReport
     from vmport_formats.disk.model import DiskFormat
     from vmport_formats.references import Reference
@@ -53,6 +56,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _check(
+    context: typer.Context,
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE", help="Disk images.", show_default=False)
     ],
@@ -76,14 +80,17 @@ def _check(
     from vmport.render.errors import print_error
     from vmport.render.inspection import failure_fields
     from vmport.render.json import print_json
+    from vmport.render.progress import ProgressDisplay
     from vmport_formats.errors import VmportError
 
     declared = format_named("--format", format_name)
+    quiet = Settings.of(context).quiet
     documents: list[dict[str, object]] = []
     exit_code = 0
     for image in images:
         try:
-            report = _report(image, declared, allow or [], deep=deep)
+            with ProgressDisplay(shown=not quiet) as display:
+                report = _report(image, declared, allow or [], display, deep=deep)
         except VmportError as error:
             if len(images) == 1:
                 raise
@@ -102,7 +109,12 @@ def _check(
 
 
 def _report(
-    image: str, declared: DiskFormat | None, allow: list[str], *, deep: bool
+    image: str,
+    declared: DiskFormat | None,
+    allow: list[str],
+    display: ProgressDisplay,
+    *,
+    deep: bool,
 ) -> CheckReport:
     from contextlib import ExitStack
 
@@ -117,4 +129,11 @@ def _report(
         def opener(reference: Reference) -> ByteSource:
             return stack.enter_context(open_source(resolver(reference, named_by=image)))
 
-        return check_image(source, opener, resolver, declared=declared, deep=deep)
+        return check_image(
+            source,
+            opener,
+            resolver,
+            declared=declared,
+            deep=deep,
+            on_progress=lambda share: display.update("checking", share, source.size),
+        )

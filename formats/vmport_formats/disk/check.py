@@ -24,7 +24,7 @@ from vmport_formats.errors import (
 from vmport_formats.references import deny
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from vmport_formats.disk.image import ContentReader
     from vmport_formats.disk.layer import Opener, Run
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _KEPT: Final = 1000
 """Faults of a kind of severity that are told one by one; beyond that they are counted."""
+
+_NEWS: Final = 1 / 512
+"""Less progress is not told."""
 
 
 class Severity(StrEnum):
@@ -110,10 +113,15 @@ class CheckReport:
 
 
 class Faults:
-    """Collects faults: however many they are, the memory they take is bounded."""
+    """Hears what a check finds, and how far it is; however many faults, its memory is bounded."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, on_progress: Callable[[float], object] = lambda _share: None
+    ) -> None:
         """`name` is the file they are in, unless they say otherwise."""
+        self._on_progress = on_progress
+        self._begin, self._share = 0.0, 1.0
+        self._told = 0.0
         self.name = name
         self.found: list[Fault] = []
         self.counts: Counter[Severity] = Counter()
@@ -127,9 +135,20 @@ class Faults:
 
     def within(self, name: str) -> Faults:
         """The same collection, for what is found in another file."""
-        other = Faults(name)
+        other = Faults(name, self.done)
         other.found, other.counts, other._kept = self.found, self.counts, self._kept
         return other
+
+    def phase(self, begin: float, end: float) -> None:
+        """From now on, `done` is about this part of all the work."""
+        self._begin, self._share = begin, end - begin
+
+    def done(self, share: float) -> None:
+        """So much of the work, or of its present phase, is done: 0 to 1."""
+        share = self._begin + self._share * share
+        if share - self._told >= _NEWS:
+            self._told = share
+            self._on_progress(share)
 
     def add(self, fault: Fault) -> None:
         """One more."""
@@ -150,7 +169,7 @@ class Faults:
         """Something odd."""
         self.add(Fault(code, Severity.WARNING, at, text, self.name))
 
-    def stop(self, error: CorruptInput) -> None:
+    def stop(self, error: InputError) -> None:
         """An error of data that ended the check, or a part of it."""
         self.complete = False
         self.take(error)
@@ -194,11 +213,13 @@ def check_image(
     *,
     declared: DiskFormat | None = None,
     deep: bool = False,
+    on_progress: Callable[[float], object] = lambda _share: None,
 ) -> CheckReport:
     """All faults of the image in `source`, which is of the `declared` format if that is given.
 
     The files that hold its extents are opened through `opener`.  That its parent is the one that
     it was made from is checked where `resolver` grants the parent; nothing else of that is.
+    `on_progress` hears the share of the work that is done, 0 to 1.
 
     Raises:
         UnsupportedFeature: it uses something that is not known, so nothing can be said.
@@ -206,7 +227,7 @@ def check_image(
         InputError: it cannot be read.
     """
     disk_format = detect(source) if declared is None else declared
-    faults = Faults(source.name)
+    faults = Faults(source.name, on_progress)
     info: ImageInfo | None = None
     broken: CorruptInput | None = None
     statistics = Statistics()
@@ -265,16 +286,18 @@ def _walk(
         layer = cast("ContentReader", module).open_layer(source, opener)
     except LockedInput:
         return Statistics()  # the header was checked, and nothing else is structure
-    return walk(layer.runs(0, layer.size), faults, deep=deep)
+    return walk(layer.runs(0, layer.size), layer.size, faults, deep=deep)
 
 
-def walk(runs: Iterable[Run], faults: Faults, *, deep: bool) -> Statistics:
-    """What can be said of runs alone."""
+def walk(runs: Iterable[Run], size: int, faults: Faults, *, deep: bool) -> Statistics:
+    """What can be said of the runs alone of a disk of `size` bytes."""
     from vmport_formats.disk.fetch import unpack
 
-    compressed = 0
+    compressed = offset = 0
     try:
         for run in runs:
+            offset += run.length
+            faults.done(offset / size)
             if run.unit is None:
                 continue
             compressed += 1

@@ -39,6 +39,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
         source, BAT, header.bat_entries, width=4, order="little", marks={0}, step=cluster // unit
     )
     for first, count, value in stretches:
+        faults.done((first + count) / header.bat_entries)
         place, at = BAT + _ENTRY * first, value * unit
         if at > data and (at - data) % cluster:
             text = (

@@ -164,7 +164,8 @@ class _Check:
         yield from self._l1(header.l1_table_offset, header.l1_size, 40, tables, faults, active=True)
         for snapshot in snapshots:
             yield from self._snapshot(snapshot.entry, tables, faults)
-        for table in tables.values():
+        for number, table in enumerate(tables.values()):
+            faults.done(number / len(tables))
             what = "the L1 table entry"
             yield Use(table.at, self._size, what, table.place, times=table.times)
             yield from self._l2(table, faults, deep=deep)

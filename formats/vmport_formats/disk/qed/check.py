@@ -45,6 +45,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
         step=0,
     )
     for first, _, at in tables:
+        faults.done(first * _ENTRY / table)
         place = header.l1_table_offset + _ENTRY * first
         if at % cluster:
             faults.error(upper.code, place, _unaligned(upper, at, cluster))

@@ -26,7 +26,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: as `info.read_layout`.
     """
-    layout = read_layout(source)
+    layout = read_layout(source, whole=False)
     header = layout.header
     table, stride = header.blocks_offset, layout.stride
     kind = Kind("block map entry", "vdi.block-map-entry", _ENTRY, stride)
@@ -35,6 +35,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     in_use = 0
     stretches = entries(source, table, header.blocks, width=4, order="little", marks=_MARKS, step=1)
     for first, count, value in stretches:
+        faults.done((first + count) / header.blocks)
         place = table + _ENTRY * first
         inside = min(count, max(0, header.blocks - value))
         if inside < count:

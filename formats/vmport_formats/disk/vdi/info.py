@@ -169,8 +169,10 @@ def read_info(source: ByteSource) -> ImageInfo:
     )
 
 
-def read_layout(source: ByteSource) -> Layout:
+def read_layout(source: ByteSource, *, whole: bool = True) -> Layout:
     """The header, each field within its limits, and the map and the blocks inside the file.
+
+    Not `whole`: the blocks need not be, for who looks at each of them.
 
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: as `read_info`.
@@ -178,6 +180,8 @@ def read_layout(source: ByteSource) -> Layout:
     layout = _read_header(source)
     _check_size(source, layout)
     _check_table(source, layout)
+    if whole:
+        _check_data(source, layout)
     return layout
 
 
@@ -329,6 +333,10 @@ def _check_table(source: ByteSource, layout: Layout) -> None:
             problem=f"data lies at {header.data_offset:#x}, "
             f"within the block map that ends at {end_of_map:#x}",
         )
+
+
+def _check_data(source: ByteSource, layout: Layout) -> None:
+    header = layout.header
     end_of_data = header.data_offset + header.blocks_allocated * layout.stride
     if header.blocks_allocated and end_of_data > source.size:
         raise TruncatedInput(

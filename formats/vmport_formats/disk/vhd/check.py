@@ -38,7 +38,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: as `info.read_info`.
     """
-    vhd = read_vhd(source)
+    vhd = read_vhd(source, whole=False)
     front, back = find_front(source), find_back(source)
     _check_sum("the footer", back, faults)
     if vhd.dynamic is None:
@@ -68,6 +68,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     )
     for first, count, sector in stretches:
         found.place(kind, header.table_offset + _ENTRY * first, sector * SECTOR, count)
+        faults.done((first + count) / header.max_table_entries)
     found.check_overlaps()
     return Statistics(
         total=header.max_table_entries,

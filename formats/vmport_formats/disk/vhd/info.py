@@ -90,11 +90,12 @@ def read_info(source: ByteSource) -> ImageInfo:
     return read_vhd(source).info
 
 
-def read_vhd(source: ByteSource) -> Vhd:
+def read_vhd(source: ByteSource, *, whole: bool = True) -> Vhd:
     """The footer and, unless it is a fixed disk, the header of the VHD in `source`.
 
     The footer at the end counts, as the specification wants it; the copy at the start stands in
-    when that is missing or damaged.
+    when that is missing or damaged.  That the file holds every block is a part of it unless not
+    `whole`, for who looks at each of them.
 
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: as `read_info`.
@@ -109,7 +110,7 @@ def read_vhd(source: ByteSource) -> Vhd:
     if disk_type is DiskType.FIXED:
         concerns += _check_fixed(source, footer, virtual_size, found)
     else:
-        dynamic = _read_dynamic(source, footer, virtual_size)
+        dynamic = _read_dynamic(source, footer, virtual_size, whole=whole)
         details["table-offset"] = dynamic.header.table_offset
         details["max-table-entries"] = dynamic.header.max_table_entries
     if dynamic is not None and disk_type is DiskType.DIFFERENCING:
@@ -214,7 +215,7 @@ def _check_fixed(
     ]
 
 
-def _read_dynamic(source: ByteSource, footer: Footer, virtual_size: int) -> Dynamic:
+def _read_dynamic(source: ByteSource, footer: Footer, virtual_size: int, *, whole: bool) -> Dynamic:
     at = footer.data_offset
     data = read_exactly(
         source, at, HEADER_LENGTH, what="the dynamic disk header", code="vhd.header-outside"
@@ -222,6 +223,8 @@ def _read_dynamic(source: ByteSource, footer: Footer, virtual_size: int) -> Dyna
     dynamic = Dynamic(at, *unpack_header(data))
     _check_header(source, dynamic.header, header_checksum(data), at=at)
     _check_table(source, dynamic, virtual_size)
+    if whole and dynamic.header.max_table_entries <= _MAX_SCANNED_ENTRIES:
+        _check_blocks(source, dynamic.header, dynamic.bitmap_size)
     return dynamic
 
 
@@ -302,8 +305,6 @@ def _check_table(source: ByteSource, dynamic: Dynamic, virtual_size: int) -> Non
             f"but the file ends at {source.size:#x}",
             hint="the file is cut short; copy it again",
         )
-    if entries <= _MAX_SCANNED_ENTRIES:
-        _check_blocks(source, header, dynamic.bitmap_size)
 
 
 def _check_blocks(source: ByteSource, header: DynamicHeader, bitmap: int) -> None:

@@ -70,8 +70,10 @@ def entry_count(metadata: Metadata) -> int:
     return payload + max(payload - 1, 0) // ratio
 
 
-def check_block_table(source: ByteSource, regions: Regions, metadata: Metadata) -> None:
-    """Check that the table covers the disk, and where it places blocks.
+def check_block_table(
+    source: ByteSource, regions: Regions, metadata: Metadata, *, blocks: bool = True
+) -> None:
+    """Check that the table covers the disk, and, if `blocks`, where it places them.
 
     Raises:
         CorruptInput: it is too short, or a block lies in the headers or in a region.
@@ -86,7 +88,7 @@ def check_block_table(source: ByteSource, regions: Regions, metadata: Metadata) 
             problem=f"block table has room for {region.length // 8} entries; "
             f"this disk needs {entries}",
         )
-    if entries > _MAX_SCANNED_ENTRIES:
+    if not blocks or entries > _MAX_SCANNED_ENTRIES:
         return
     # An entry is the block's offset, a multiple of 1 MiB, with its state in the lowest bits.
     taken = [

@@ -44,7 +44,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: as `info.read_info`.
     """
-    vhdx = read_vhdx(source)
+    vhdx = read_vhdx(source, whole=False)
     headers, _ = read_headers(source)
     for candidate in headers.candidates:
         # Who is interrupted while writing one leaves the other: that is what there are two for.
@@ -94,6 +94,7 @@ def _check_blocks(vhdx: Vhdx, faults: Faults) -> Statistics:
     with_bitmap: set[int] = set()
     stretches = entries(source, table, count, width=8, order="little", marks=_UNPLACED, step=size)
     for number, together, value in _within_chunks(stretches, ratio, size):
+        faults.done(number / count)
         place = table + ENTRY * number
         chunk, index = divmod(number, ratio + 1)
         state = value & STATE_MASK

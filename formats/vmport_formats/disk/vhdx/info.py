@@ -48,8 +48,11 @@ def read_info(source: ByteSource) -> ImageInfo:
     return read_vhdx(source).info
 
 
-def read_vhdx(source: ByteSource) -> Vhdx:
+def read_vhdx(source: ByteSource, *, whole: bool = True) -> Vhdx:
     """The metadata of the VHDX in `source`, and where its parts are.
+
+    That the file holds every block, apart from those parts, is checked unless not `whole`, for who
+    looks at each of them.
 
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: as `read_info`.
@@ -62,7 +65,7 @@ def read_vhdx(source: ByteSource) -> Vhdx:
     log_region = Region("log", header.log_offset, header.log_length)
     regions, more = read_regions(content, log=log_region)
     metadata = read_metadata(content, regions.metadata)
-    check_block_table(content, regions, metadata)
+    check_block_table(content, regions, metadata, blocks=whole)
     if log is not None:
         concerns.append(_log_concern(log))
     info = ImageInfo(

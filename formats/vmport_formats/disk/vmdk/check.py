@@ -23,14 +23,21 @@ from vmport_formats.disk.vmdk.esx import (
     read_cowd,
     read_sesparse,
 )
-from vmport_formats.disk.vmdk.extents import grains_of
+from vmport_formats.disk.vmdk.extents import (
+    FLAT,
+    check_readable,
+    flat,
+    grains_of,
+    named_twice,
+    sparse,
+)
 from vmport_formats.disk.vmdk.info import read_vmdk
-from vmport_formats.disk.vmdk.layer import open_layer
+from vmport_formats.disk.vmdk.layer import parent_if_readable
 from vmport_formats.disk.vmdk.other_files import extent_reference
 from vmport_formats.disk.vmdk.pointers import SectorPointers, SeSparsePointers, cowd_pointers
 from vmport_formats.disk.vmdk.sparse import GRAIN_MARKER, Flag, SparseExtent, read_sparse
 from vmport_formats.disk.vmdk.words import Pages
-from vmport_formats.errors import CorruptInput
+from vmport_formats.errors import CorruptInput, UnreadableInput
 from vmport_formats.units import SECTOR
 
 if TYPE_CHECKING:
@@ -38,12 +45,15 @@ if TYPE_CHECKING:
 
     from vmport_formats.disk.check import Faults
     from vmport_formats.disk.layer import Opener, Unit
+    from vmport_formats.disk.vmdk.descriptor import Descriptor
     from vmport_formats.disk.vmdk.pointers import Pointers
+    from vmport_formats.references import Reference
     from vmport_formats.source import ByteSource
 
+_TABLES_OF_DEEP: Final = 1 / 16
+"""The share of the time that is for tables where all grains are unpacked, too."""
 _PART: Final = 1 << 20
 """Bytes of tables that are compared with their copies at a time."""
-_SPARSE: Final = frozenset({ExtentType.SPARSE, ExtentType.VMFSSPARSE, ExtentType.SESPARSE})
 
 
 def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> Statistics:
@@ -53,21 +63,44 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
         CorruptInput, TruncatedInput, UnsupportedFeature: as `layer.open_layer`.
         UnsafeInput: an extent is not granted.
     """
-    vmdk = read_vmdk(source)
-    open_layer(source, opener)  # the extents fit the descriptor, and none is missing
+    vmdk = read_vmdk(source, whole=False)
+    parent_if_readable(vmdk, source.name)
     if vmdk.extent is not None:
+        grains_of(source, vmdk.extent, 0, Pages())  # it can be read
         return _check_extent(source, vmdk.extent, faults, deep=deep)
-    if vmdk.descriptor is None:  # an extent of ESX without the text that names it
-        return _check_extent(source, _read(source), faults, deep=deep)
+    if vmdk.descriptor is None:
+        return Statistics()
+    return _check_named(vmdk.descriptor, opener, faults, deep=deep)
+
+
+def _check_named(
+    descriptor: Descriptor, opener: Opener, faults: Faults, *, deep: bool
+) -> Statistics:
+    """The extents that a descriptor names: a broken one does not hide the others."""
+    check_readable(faults.name, descriptor)
     totals = Statistics(total=0, allocated=0, fragmented=0)
-    for line in vmdk.descriptor.extents:
-        if line.type not in _SPARSE or not line.sectors:
+    known: set[Reference] = set()
+    number = len(descriptor.extents)
+    for index, line in enumerate(descriptor.extents):
+        faults.phase(index / number, (index + 1) / number)
+        if line.type is ExtentType.ZERO or not line.sectors:
             continue
-        extent_source = opener(extent_reference(line, vmdk.descriptor))
-        with_name = faults.within(extent_source.name)
-        found = _check_extent(extent_source, _read(extent_source), with_name, deep=deep)
-        faults.complete &= with_name.complete
-        totals = totals + found
+        reference = extent_reference(line, descriptor)
+        try:
+            source = opener(reference)
+            if line.type in FLAT:
+                flat(source, line)
+            elif reference in known:
+                raise named_twice(faults.name, line, reference)
+            else:
+                sparse(source, line, 0, Pages())  # it is what its line says
+                inside = faults.within(source.name)
+                totals += _check_extent(source, _read(source), inside, deep=deep)
+                faults.complete &= inside.complete
+        except (CorruptInput, UnreadableInput) as error:
+            faults.stop(error)
+        known.add(reference)
+        faults.done(1)
     return totals
 
 
@@ -140,16 +173,18 @@ def _check_extent(
     for at, length, what in shape.taken:
         found.reserve(at, length, what)
     marked = isinstance(extent, SparseExtent) and bool(extent.header.flags & Flag.MARKERS)
+    unpacked = deep and shape.pointers.packed
     tables = list(_tables(source, shape, shape.directory, found, faults))
     seen: set[int] = set()
     for span in tables:
+        faults.done(span.number / shape.tables * (_TABLES_OF_DEEP if unpacked else 1))
         if span.at not in seen:  # else told as an overlap; its grains belong to the first
             seen.add(span.at)
             _check_tables(source, shape, span, found, faults, marked=marked)
     if isinstance(extent, SparseExtent) and extent.header.flags & Flag.REDUNDANT_GRAIN_DIRECTORY:
         _check_copies(source, shape, extent.header.rgd_offset * SECTOR, tables, found, faults)
     found.check_overlaps()
-    if deep and shape.pointers.packed:
+    if unpacked:
         _unpack_all(source, extent, shape, faults)
     packed = found.blocks if shape.pointers.packed else 0
     return Statistics(
@@ -349,9 +384,11 @@ def _compare(
 def _unpack_all(
     source: ByteSource, extent: SparseExtent | EsxExtent, shape: _Shape, faults: Faults
 ) -> None:
-    if faults.failed:
+    if faults.failed:  # the reader stops where a pointer is broken
+        faults.complete = False
         return
     for unit in _units(source, extent, shape, faults):
+        faults.done(_TABLES_OF_DEEP + (1 - _TABLES_OF_DEEP) * unit.start / shape.size)
         try:
             unpack(unit)
         except CorruptInput as error:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _MAX_PACKED_GRAIN: Final = 16 * MIB
 """A grain is unpacked as a whole, in memory; 64 KiB is what everybody writes."""
-_FLAT: Final = frozenset({ExtentType.FLAT, ExtentType.VMFS})
-_SPARSE: Final = frozenset({ExtentType.SPARSE, ExtentType.VMFSSPARSE, ExtentType.SESPARSE})
+FLAT: Final = frozenset({ExtentType.FLAT, ExtentType.VMFS})
+SPARSE: Final = frozenset({ExtentType.SPARSE, ExtentType.VMFSSPARSE, ExtentType.SESPARSE})
 _DEVICES: Final = frozenset({ExtentType.VMFSRDM, ExtentType.VMFSRAW})
 
 
@@ -89,8 +89,7 @@ def open_extents(name: str, descriptor: Descriptor, opener: Opener) -> Iterator[
         CorruptInput, TruncatedInput: an extent's file is not what its line says.
         UnsafeInput: `opener` does not grant one.
     """
-    for extent in descriptor.extents:
-        _check_readable(name, extent, descriptor)
+    check_readable(name, descriptor)
     opened: dict[Reference, ByteSource] = {}
     pages = Pages()
     begin = 0
@@ -104,19 +103,34 @@ def open_extents(name: str, descriptor: Descriptor, opener: Opener) -> Iterator[
             known = reference in opened
             source = opened[reference] if known else opener(reference)
             opened[reference] = source
-            if extent.type in _FLAT:  # several may lie in one file
-                content = _flat(source, extent)
+            if extent.type in FLAT:  # several may lie in one file
+                content = flat(source, extent)
             elif known:
-                raise CorruptInput(
-                    name,
-                    at=f"line {extent.line}",
-                    code="vmdk.extent-twice",
-                    problem=f"names the sparse extent {reference.name!r} for a second time",
-                )
+                raise named_twice(name, extent, reference)
             else:
-                content = _sparse(source, extent, begin, pages)
+                content = sparse(source, extent, begin, pages)
         yield Piece(begin, end, content)
         begin = end
+
+
+def named_twice(name: str, extent: Extent, reference: Reference) -> CorruptInput:
+    """What the file called `name` has wrong when a sparse extent is in it for a second time."""
+    return CorruptInput(
+        name,
+        at=f"line {extent.line}",
+        code="vmdk.extent-twice",
+        problem=f"names the sparse extent {reference.name!r} for a second time",
+    )
+
+
+def check_readable(name: str, descriptor: Descriptor) -> None:
+    """Check that the extents of the descriptor in the file called `name` are files, and known.
+
+    Raises:
+        UnsupportedFeature: one is a device, is not to be read, or is not known well enough.
+    """
+    for extent in descriptor.extents:
+        _check_readable(name, extent, descriptor)
 
 
 def _check_readable(name: str, extent: Extent, descriptor: Descriptor) -> None:
@@ -128,7 +142,7 @@ def _check_readable(name: str, extent: Extent, descriptor: Descriptor) -> None:
         code, problem, hint = "access", "is not to be read (NOACCESS)", None
     elif extent.type in _DEVICES:
         code, problem = "device", f"is a raw device of the ESXi host ({extent.type})"
-    elif extent.type not in _FLAT | _SPARSE:
+    elif extent.type not in FLAT | SPARSE:
         code, problem = "content", f"is of type {extent.type}"
     else:
         return
@@ -142,7 +156,12 @@ def _check_readable(name: str, extent: Extent, descriptor: Descriptor) -> None:
     )
 
 
-def _flat(source: ByteSource, extent: Extent) -> Content:
+def flat(source: ByteSource, extent: Extent) -> Content:
+    """The content of a flat extent in a file of its own, or in a part of one.
+
+    Raises:
+        TruncatedInput: the file is too short.
+    """
     at = (extent.offset or 0) * SECTOR
     end = at + extent.sectors * SECTOR
     if end > -(-source.size // SECTOR) * SECTOR:
@@ -157,8 +176,12 @@ def _flat(source: ByteSource, extent: Extent) -> Content:
     return _Flat(source, at)
 
 
-def _sparse(source: ByteSource, extent: Extent, begin: int, pages: Pages) -> Content:
-    """The content of a sparse extent in a file of its own; the magic tells its kind."""
+def sparse(source: ByteSource, extent: Extent, begin: int, pages: Pages) -> Content:
+    """The content of a sparse extent in a file of its own; the magic tells its kind.
+
+    Raises:
+        CorruptInput, TruncatedInput, UnsupportedFeature: it is not what its line says.
+    """
     head = source.read_at(0, len(SESPARSE_MAGIC))
     found: SparseExtent | EsxExtent
     if extent.type is ExtentType.SESPARSE and head == SESPARSE_MAGIC:

@@ -93,11 +93,12 @@ class Vmdk(NamedTuple):
     """The data that it holds itself; None where it only names the files that do."""
 
 
-def read_vmdk(source: ByteSource) -> Vmdk:
+def read_vmdk(source: ByteSource, *, whole: bool = True) -> Vmdk:
     """All that the VMDK in `source` says; no other file is opened.
 
     A descriptor's disk is as large as its extents together: what their own headers say is not
-    known, for they are not opened.  For the same reason it has no `cluster_size`.
+    known, for they are not opened.  For the same reason it has no `cluster_size`.  Not `whole`: the
+    grains need not lie in the file, for who looks at each of them.
 
     Raises:
         CorruptInput, TruncatedInput, UnsupportedFeature: with codes ``vmdk.*``.
@@ -105,7 +106,7 @@ def read_vmdk(source: ByteSource) -> Vmdk:
     head = source.read_at(0, _HEAD)
     if head.startswith(MAGIC):
         extent = read_sparse(source)
-        if not extent.is_vessel:
+        if whole and not extent.is_vessel:
             check_reach(source, extent.header)
         return _sparse_vmdk(source, extent)
     if head.startswith(COWD_MAGIC):

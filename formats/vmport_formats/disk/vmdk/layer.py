@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from vmport_formats.disk.layer import Opener, Run
     from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.disk.vmdk.info import Vmdk
     from vmport_formats.references import Reference
     from vmport_formats.source import ByteSource
 
@@ -66,14 +67,7 @@ def open_layer(source: ByteSource, opener: Opener) -> VmdkLayer:
         UnsafeInput: `opener` does not grant an extent.
     """
     vmdk = read_vmdk(source)
-    if vmdk.info.encrypted:
-        raise UnsupportedFeature(
-            source.name,
-            code="vmdk.encrypted",
-            problem="the disk was encrypted by VMware, which alone has the key",
-            hint="remove the encryption of the virtual machine in VMware first",
-        )
-    parent = parent_of(vmdk, source.name)
+    parent = parent_if_readable(vmdk, source.name)
     pieces: list[Piece] = []
     if vmdk.extent is not None:
         content = grains_of(source, vmdk.extent, 0, Pages())
@@ -81,3 +75,19 @@ def open_layer(source: ByteSource, opener: Opener) -> VmdkLayer:
     elif vmdk.descriptor is not None:
         pieces = list(open_extents(source.name, vmdk.descriptor, opener))
     return VmdkLayer(source.name, vmdk.info, parent, pieces)
+
+
+def parent_if_readable(vmdk: Vmdk, name: str) -> Reference | None:
+    """The parent of the disk in the file called `name`, if it has one.
+
+    Raises:
+        CorruptInput, UnsupportedFeature: as `parents.parent_of`; also when it is encrypted.
+    """
+    if vmdk.info.encrypted:
+        raise UnsupportedFeature(
+            name,
+            code="vmdk.encrypted",
+            problem="the disk was encrypted by VMware, which alone has the key",
+            hint="remove the encryption of the virtual machine in VMware first",
+        )
+    return parent_of(vmdk, name)
