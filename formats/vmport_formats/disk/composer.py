@@ -25,7 +25,7 @@ class Write(NamedTuple):
     offset: int
     """In bytes, from the start of the file."""
     data: Data
-    """May be a view of what `Composer.add` was given, valid until the next call."""
+    """May be a view of what `Composer.add` was given, and then lives no longer than that."""
 
 
 class Composer(Protocol):
@@ -81,4 +81,19 @@ class Composer(Protocol):
 
     def finish(self) -> Iterator[Write]:
         """The rest of the tables, and what could not be known before."""
+        ...
+
+
+class OverlayComposer(Composer, Protocol):
+    """Composes an image that lies over another one.
+
+    What is never added reads as what lies below, rather than as zeros.
+    """
+
+    def add_zeros(self, offset: int, length: int) -> Iterator[Write]:
+        """Zeros that hide what lies below: whole grains, or up to the end of the disk.
+
+        Raises:
+            ValueError: as `Composer.add`.
+        """
         ...

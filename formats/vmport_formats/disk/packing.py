@@ -23,12 +23,21 @@ from __future__ import annotations
 import sys
 import zlib
 from contextlib import suppress
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vmport_formats.disk.composer import Data
+
+
+class Effort(StrEnum):
+    """What compression is to be."""
+
+    FAST = "fast"
+    SMALL = "small"
+
 
 _WINDOW: Final = zlib.MAX_WBITS
 _NARROW: Final = 12

@@ -327,6 +327,14 @@ def decoded(data: bytes, width: Literal[4, 8], order: Literal["little", "big"]) 
     return numbers
 
 
+def encoded(numbers: array[int], order: Literal["little", "big"]) -> bytes:
+    """The bytes of numbers, each as wide as the array has them."""
+    if byteorder != order:
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
 def largest(
     source: ByteSource,
     at: int,

@@ -31,8 +31,10 @@ class ExtensionType(IntEnum):
     DATA_FILE = 0x44415441
 
 
-_PREFIX = Struct(">II")
-_FEATURE_NAME = Struct("BB46s")
+PREFIX: Final = Struct(">II")
+"""Type and length of an extension."""
+FEATURE_NAME: Final = Struct("BB46s")
+"""Kind (0 incompatible, 1 compatible, 2 autoclear), bit number and name of a feature."""
 _BITMAPS = Struct(">IIQQ")
 _ENCRYPTION_HEADER = Struct(">QQ")
 
@@ -85,12 +87,12 @@ def read_extensions(source: ByteSource, header: Header) -> Extensions:
     area = source.read_at(0, header.extensions_end)
     offset = header.header_length
     while offset < header.extensions_end:
-        if offset + _PREFIX.size > header.extensions_end:
+        if offset + PREFIX.size > header.extensions_end:
             raise _too_long(source, offset, header)
-        if offset + _PREFIX.size > len(area):
+        if offset + PREFIX.size > len(area):
             raise _cut(source, offset)
-        kind, length = _PREFIX.unpack_from(area, offset)
-        start = offset + _PREFIX.size
+        kind, length = PREFIX.unpack_from(area, offset)
+        start = offset + PREFIX.size
         if start + length > header.extensions_end:
             raise _too_long(source, offset, header)
         if kind == ExtensionType.END:
@@ -135,8 +137,8 @@ def _take(
         case ExtensionType.DATA_FILE:
             found.data_file = text(data)
         case ExtensionType.FEATURE_NAMES:
-            whole = len(data) // _FEATURE_NAME.size * _FEATURE_NAME.size
-            for feature, bit, name in _FEATURE_NAME.iter_unpack(data[:whole]):
+            whole = len(data) // FEATURE_NAME.size * FEATURE_NAME.size
+            for feature, bit, name in FEATURE_NAME.iter_unpack(data[:whole]):
                 found.feature_names[feature, bit] = text(name)
         case ExtensionType.BITMAPS:
             # Without the bit a program that knows no bitmaps has written: they are void.

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 MAGIC: Final = b"QFI\xfb"
 _OUTSIDE: Final = "qcow2.header-outside"
 
-_V2 = Struct(">4sIQIIQIIQQIIQ")
-_V3 = Struct(">QQQII")
-_V3_AT = _V2.size
-_V3_END = _V2.size + _V3.size
+V2: Final = Struct(">4sIQIIQIIQQIIQ")
+"""See `_Version2`."""
+V3: Final = Struct(">QQQII")
+"""What version 3 adds, up to `header_length`."""
+_V3_AT = V2.size
+_V3_END = V2.size + V3.size
 _COMPRESSION_AT = _V3_END
 
 CLUSTER_BITS: Final = range(9, 22)
@@ -44,6 +46,7 @@ class Incompatible(IntFlag):
 
 
 KNOWN_INCOMPATIBLE: Final = sum(Incompatible)
+_COMPRESSED: Final = int(Incompatible.COMPRESSION)
 
 
 class Compatible(IntFlag):
@@ -67,11 +70,17 @@ class Encryption(IntEnum):
     LUKS = 2
 
 
+_ENCRYPTIONS: Final = frozenset(Encryption)
+
+
 class Compression(IntEnum):
     """How compressed clusters are compressed: one way for the whole image."""
 
     ZLIB = 0
     ZSTD = 1
+
+
+_COMPRESSIONS: Final = frozenset(Compression)
 
 
 class _Version2(NamedTuple):
@@ -134,9 +143,16 @@ class Header:
         """Where the area of the header extensions ends at the latest."""
         return self.backing_file_offset or self.cluster_size
 
-    def has(self, feature: Incompatible) -> bool:
+    def has(self, feature: Incompatible | Compatible | Autoclear) -> bool:
         """Whether the image uses `feature`."""
-        return bool(self.incompatible & feature)
+        match feature:
+            case Incompatible():
+                bits = self.incompatible
+            case Compatible():
+                bits = self.compatible
+            case Autoclear():
+                bits = self.autoclear
+        return bool(bits & int(feature))  # `&` with a flag would make a new flag
 
 
 def read_header(source: ByteSource) -> Header:
@@ -150,7 +166,7 @@ def read_header(source: ByteSource) -> Header:
             source.name, at=0, code="qcow2.magic", problem="does not begin with the magic QFI\\xfb"
         )
     v2 = _Version2(
-        *_V2.unpack(read_exactly(source, 0, _V2.size, what="the qcow2 header", code=_OUTSIDE))
+        *V2.unpack(read_exactly(source, 0, V2.size, what="the qcow2 header", code=_OUTSIDE))
     )
     if v2.version not in (2, 3):
         raise UnsupportedFeature(
@@ -173,7 +189,7 @@ def read_header(source: ByteSource) -> Header:
             code="qcow2.size",
             problem=f"virtual size of {v2.size} bytes; at most 2^63-1",
         )
-    if v2.crypt_method not in list(Encryption):
+    if v2.crypt_method not in _ENCRYPTIONS:
         raise UnsupportedFeature(
             source.name,
             at=32,
@@ -182,13 +198,11 @@ def read_header(source: ByteSource) -> Header:
             "known",
         )
     incompatible = compatible = autoclear = 0
-    refcount_order, header_length = 4, _V2.size
+    refcount_order, header_length = 4, V2.size
     compression = Compression.ZLIB
     if v2.version == 3:
-        v3 = read_exactly(
-            source, _V3_AT, _V3.size, what="the qcow2 version 3 header", code=_OUTSIDE
-        )
-        incompatible, compatible, autoclear, refcount_order, header_length = _V3.unpack(v3)
+        v3 = read_exactly(source, _V3_AT, V3.size, what="the qcow2 version 3 header", code=_OUTSIDE)
+        incompatible, compatible, autoclear, refcount_order, header_length = V3.unpack(v3)
         _check_version_3(source, v2.cluster_bits, refcount_order, header_length)
         compression = _compression(source, incompatible, header_length)
     header = Header(
@@ -239,14 +253,14 @@ def _compression(source: ByteSource, incompatible: int, header_length: int) -> C
     stored = 0
     if header_length > _COMPRESSION_AT:
         stored = read_exactly(source, _COMPRESSION_AT, 1, what="compression_type", code=_OUTSIDE)[0]
-    if stored not in list(Compression):
+    if stored not in _COMPRESSIONS:
         raise UnsupportedFeature(
             source.name,
             at=_COMPRESSION_AT,
             code="qcow2.compression-type",
             problem=f"compression type {stored}; 0 (zlib) and 1 (zstd) are known",
         )
-    if bool(stored) != bool(incompatible & Incompatible.COMPRESSION):
+    if bool(stored) != bool(incompatible & _COMPRESSED):
         raise CorruptInput(
             source.name,
             at=_COMPRESSION_AT,
