@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-_PAGE: Final = bytes(4096)
+_PIECES: Final = (bytes(4096), bytes(64))
 
 
 def without_trailing_zeros(data: bytes) -> bytes:
     """`data` up to its last byte that is not zero; `bytes.rstrip` looks at one byte at a time."""
     end = len(data)
-    while data.endswith(_PAGE, 0, end):
-        end -= len(_PAGE)
+    for piece in _PIECES:
+        while data.endswith(piece, 0, end):
+            end -= len(piece)
     return data[:end].rstrip(b"\0")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _HEAD: Final = 4096
 _TAIL: Final = 512
-_VDI_AT: Final = 64
+_VDI: Final = slice(64, 68)
+_FORMATS: Final = tuple(DiskFormat)
 
 _STARTS: Final = {
     DiskFormat.QCOW: (b"QFI\xfb",),
@@ -35,21 +36,19 @@ def candidates(source: ByteSource) -> tuple[DiskFormat, ...]:
     """The formats that `source` might be of; every other one's `matches` would say no."""
     head = source.read_at(0, _HEAD)
     tail = source.read_at(max(0, source.size - _TAIL), _TAIL)
-    return tuple(item for item in DiskFormat if _might_be(item, head, tail))
+    found = {item for item, starts in _STARTS.items() if head.startswith(starts)}
+    if _might_describe(head):
+        found.add(DiskFormat.VMDK)
+    if b"conectix" in tail[:9]:  # the footer, of 512 bytes or 511
+        found.add(DiskFormat.VHD)
+    if head[_VDI] == b"\x7f\x10\xda\xbe":
+        found.add(DiskFormat.VDI)
+    if tail.startswith(b"koly"):
+        found.add(DiskFormat.DMG)
+    return tuple(sorted(found, key=_FORMATS.index))
 
 
-def _might_be(item: DiskFormat, head: bytes, tail: bytes) -> bool:
-    if head.startswith(_STARTS.get(item, ())):
-        return True
-    match item:
-        case DiskFormat.VMDK:  # a descriptor begins with a comment or states its version
-            text = head.lstrip(b" \t\r\n")
-            return not text or text.startswith(b"#") or text[:7].lower() == b"version"
-        case DiskFormat.VHD:  # the footer, of 512 bytes or 511
-            return b"conectix" in tail[:9]
-        case DiskFormat.VDI:
-            return head[_VDI_AT : _VDI_AT + 4] == b"\x7f\x10\xda\xbe"
-        case DiskFormat.DMG:
-            return tail.startswith(b"koly")
-        case _:
-            return False
+def _might_describe(head: bytes) -> bool:
+    """A descriptor of VMware's begins with a comment or states its version."""
+    text = head.lstrip(b" \t\r\n")
+    return not text or text.startswith(b"#") or text[:7].lower() == b"version"
