@@ -48,6 +48,12 @@ def _last_error(path: Path) -> OSError:
     return OSError(code, os.strerror(code), str(path))
 
 
+def free_space(folder: Path) -> int:
+    """Bytes that may still be written to the file system of `folder`."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
 def flush_tree(folder: Path) -> None:
     """Bring all files in `folder`, and their names, to the medium; follow no link, open no FIFO."""
     paths = [folder]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from vmport_formats.errors import UnreadableInput, UsageError
 
 if TYPE_CHECKING:
     from vmport_formats.disk.model import DiskFormat
     from vmport_formats.units import Bytes
+
+Kind = TypeVar("Kind", bound=StrEnum)
 
 _LONGEST_PASSPHRASE: Final = 1 << 16
 
@@ -32,6 +35,25 @@ def format_named(option: str, name: str | None) -> DiskFormat | None:
             code="usage.format",
             problem=f"{option} {name}: there is no such format",
             hint=f"one of {', '.join(item.code for item in DiskFormat)}",
+        ) from None
+
+
+def named(option: str, name: str | None, kinds: type[Kind], *more: str) -> Kind | None:
+    """The one of `kinds` that `option` names; None where it is not given, or one of `more`.
+
+    Raises:
+        UsageError: there is none of that name (``usage.choice``).
+    """
+    if name is None or name in more:
+        return None
+    try:
+        return kinds(name)
+    except ValueError:
+        raise UsageError(
+            None,
+            code="usage.choice",
+            problem=f"{option} {name}: is not known",
+            hint=f"one of {', '.join([*more, *kinds])}",
         ) from None
 
 

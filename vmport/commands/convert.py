@@ -95,17 +95,50 @@ def _convert(
             "--allow", metavar="DIR", help="Open files in DIR that SRC names; repeatable."
         ),
     ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            "--compress", metavar="none|fast|small|zstd", help="Of qcow2, and of VMDK as a stream."
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", metavar="auto|native|qemu-img", help="Who writes DST.", show_default=True
+        ),
+    ] = "auto",
+    snapshot: Annotated[
+        str | None,
+        typer.Option("--snapshot", metavar="ID", help="Read this internal snapshot of SRC."),
+    ] = None,
+    passphrase_file: Annotated[
+        str | None,
+        typer.Option(
+            "--passphrase-file",
+            metavar="FILE",
+            help="The passphrase of what is encrypted, less one line end after it.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would be done, and why.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace DST if it exists.")] = False,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not compare the content of DST with SRC's.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    from vmport.commands.choices import format_named
-    from vmport.render.conversion import conversion_fields, print_conversion
+    from vmport.commands.choices import format_named, named, passphrase_in
+    from vmport.render.conversion import (
+        conversion_fields,
+        plan_fields,
+        print_conversion,
+        print_plan,
+    )
     from vmport.render.json import print_json
     from vmport.render.progress import ProgressDisplay
-    from vmport_converters.disk.convert import Request, convert
+    from vmport_converters.disk.convert import Ears, Request, convert, plan
+    from vmport_converters.disk.plan import Compression, Engine
 
     settings = Settings.of(context)
     request = Request(
@@ -114,17 +147,28 @@ def _convert(
         source_format=format_named("--from", source_format),
         target_name=target_format,
         options=options or (),
+        compression=named("--compress", compress, Compression),
+        engine=named("--engine", engine, Engine, "auto"),
         allow=allow or (),
+        snapshot=snapshot,
+        passphrase=passphrase_in(passphrase_file),
         force=force,
         verify=not no_verify,
     )
+    if dry_run:
+        planned = plan(request)
+        if as_json:
+            print_json(plan_fields(planned, destination))
+        else:
+            print_plan(planned, destination)
+        return
     with ProgressDisplay(shown=not settings.quiet) as display:
-        converted = convert(
-            request,
+        ears = Ears(
             on_progress=lambda item: display.update(item.phase, item.share, item.size),
             on_warning=partial(display.say, "warning", wanted=not settings.quiet),
-            on_command=partial(display.say, "run", wanted=settings.verbose),
+            on_step=partial(display.say, "run", wanted=settings.verbose),
         )
+        converted = convert(request, ears)
         for note in converted.notes:
             display.say("note", f"{destination}: {note}", wanted=not settings.quiet)
     if as_json:

@@ -3,70 +3,221 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
 
 from vmport_converters.disk.options import TARGETS
+from vmport_converters.disk.qemu.supported import check_supported
 from vmport_converters.disk.supported import worth_saying
 from vmport_formats.disk.model import DiskFormat
-from vmport_formats.errors import UsageError
-from vmport_formats.units import GIB, Bytes
+from vmport_formats.errors import UnsupportedFeature, UsageError
+from vmport_formats.units import GIB, MIB, Bytes, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from vmport_converters.disk.chain import Chain
+    from vmport_converters.disk.source import Facts
+
+
+class Engine(StrEnum):
+    """Who writes the destination."""
+
+    NATIVE = "native"
+    QEMU_IMG = "qemu-img"
+
+
+class Compression(StrEnum):
+    """How hard to try."""
+
+    NONE = "none"
+    FAST = "fast"
+    """Deflate at several hundred MB/s a processor."""
+    SMALL = "small"
+    """Deflate, a tenth smaller, at a third of that speed."""
+    ZSTD = "zstd"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asks of the destination."""
+
+    target: DiskFormat
+    options: Mapping[str, str]
+    """As `read_options` gives them."""
+    compression: Compression | None = None
+    """None: what the format does by itself."""
+    engine: Engine | None = None
+    """None: the better one."""
+    size_multiple: int = 1
+    """Bytes; the disk is made longer, to a multiple of that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
     """One disk into one format."""
 
-    source: Chain
+    source: Facts
     target: DiskFormat
     options: tuple[tuple[str, str], ...]
     """By qemu-img's names, our defaults among them, in the order of their names."""
+    compression: Compression
+    engine: Engine
+    reasons: tuple[str, ...]
+    """Why that engine."""
+    copied_first: str | None
+    """Why qemu-img gets a raw copy of the disk instead of the source itself, if that is so."""
     virtual_size: Bytes
-    """Of the source, and so of the destination."""
+    """Of the destination."""
     may_grow: bool
     """The options ask for a size that the format rounds up to."""
     length: Bytes | None
-    """What a raw destination is cut to, where qemu-img would pad it to whole sectors."""
+    """What a raw destination is cut to, where whole sectors would be more."""
     ordered: bool
     """The order of the writes shows in the file, so they must not overtake each other."""
     reserved: Bytes
     """Space that is taken for certain, whatever the data."""
+    at_most: Bytes
+    """Space that it takes if no data turns out to be zeros, or to be compressible."""
     notes: tuple[str, ...]
     """What the destination will not have, or that looks odd."""
 
 
-def plan_conversion(chain: Chain, target: DiskFormat, options: Mapping[str, str]) -> Conversion:
-    """How `chain` becomes a file of format `target` with `options` (as `read_options` gives them).
+def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
+    """How the disk becomes a file as wished for.
 
     Raises:
-        UsageError: the disk is larger than the format can hold.
+        UsageError: the disk is larger than the format can hold, or what is wished for does not go
+            together.
     """
-    size = chain.top.info.virtual_size
+    target, options = wish.target, dict(wish.options)
+    compression = _compression(target, options, wish.compression)
+    size = Bytes(-(-facts.virtual_size // wish.size_multiple) * wish.size_multiple)
+    _check_size(facts, target, size)
+    engine, reasons = _engine(target, options, compression, wish)
+    reserves = options.get("preallocation") in {"falloc", "full"}
+    return Conversion(
+        source=facts,
+        target=target,
+        options=tuple(sorted(options.items())),
+        compression=compression,
+        engine=engine,
+        reasons=reasons,
+        copied_first=_unfit_for_qemu(facts) if engine is Engine.QEMU_IMG else None,
+        virtual_size=size,
+        may_grow=target is DiskFormat.VHD and options.get("force_size") == "off",
+        length=_exact_length(facts, target, wish.size_multiple),
+        ordered=not _is_laid_out_in_advance(target, options),
+        reserved=size if reserves else Bytes(0),
+        at_most=_at_most(facts),
+        notes=tuple(_notes(facts, target, size)),
+    )
+
+
+def _compression(
+    target: DiskFormat, options: dict[str, str], wished: Compression | None
+) -> Compression:
+    """What is wished for, with what it implies added to `options`.
+
+    Raises:
+        UsageError: the format cannot do that.
+    """
+    streams = options.get("subformat") == "streamOptimized"
+    if wished is None:
+        return Compression.FAST if streams else Compression.NONE
+    refusal = None
+    if target is DiskFormat.QCOW2:
+        kind = "zstd" if wished is Compression.ZSTD else "zlib"
+        if wished is not Compression.NONE and options.setdefault("compression_type", kind) != kind:
+            refusal = f"-o compression_type={options['compression_type']} is another compression"
+    elif target is DiskFormat.VMDK:
+        if wished is Compression.ZSTD:
+            refusal = "a VMDK is compressed by deflate: fast or small"
+        elif wished is Compression.NONE and streams:
+            refusal = "-o subformat=streamOptimized is always compressed"
+        elif wished is not Compression.NONE and not streams:
+            refusal = "of the VMDKs only -o subformat=streamOptimized is compressed"
+    elif wished is not Compression.NONE:
+        refusal = f"{target.label} images are not compressed; qcow2 and VMDK can be"
+    if refusal:
+        raise UsageError(
+            None, code="usage.compress", problem=f"--compress {wished.value}: {refusal}"
+        )
+    return wished
+
+
+def _check_size(facts: Facts, target: DiskFormat, size: int) -> None:
     largest = TARGETS[target].largest
     if largest is not None and size > largest:
         raise UsageError(
-            chain.name,
+            facts.name,
             code="usage.too-large",
             problem=f"a disk of {size} bytes does not fit into a {target.label}, which holds at "
             f"most {largest} ({largest // GIB} GiB)",
             hint="convert it to vhdx" if target is DiskFormat.VHD else "convert it to qcow2",
         )
-    reserves = options.get("preallocation") in {"falloc", "full"}
-    return Conversion(
-        source=chain,
-        target=target,
-        options=tuple(sorted(options.items())),
-        virtual_size=size,
-        may_grow=target is DiskFormat.VHD and options.get("force_size") == "off",
-        length=_exact_length(chain, target),
-        ordered=not _is_laid_out_in_advance(target, options),
-        reserved=size if reserves else Bytes(0),
-        notes=tuple(_notes(chain, target)),
+
+
+def _engine(
+    target: DiskFormat, options: Mapping[str, str], compression: Compression, wish: Wish
+) -> tuple[Engine, tuple[str, ...]]:
+    left = _left_to_qemu(target, options)
+    only = _only_native(wish)
+    if wish.engine is Engine.NATIVE and left:
+        raise UsageError(
+            None,
+            code="usage.engine",
+            problem=f"--engine native: {left}",
+            hint="leave --engine out",
+        )
+    if only and (wish.engine is Engine.QEMU_IMG or left):
+        raise UsageError(
+            None,
+            code="usage.engine",
+            problem=f"{only}, but {left or '--engine qemu-img was given'}",
+        )
+    if wish.engine is not None:
+        return wish.engine, ("it was asked for",)
+    if left:
+        return Engine.QEMU_IMG, (left,)
+    why = "it packs in all processors" if compression is not Compression.NONE else ""
+    return Engine.NATIVE, (
+        f"it writes {target.label} itself",
+        *([why] if why else []),
     )
+
+
+def _unfit_for_qemu(facts: Facts) -> str | None:
+    """Why qemu-img must not read the source itself, if that is so."""
+    if facts.snapshot is not None:
+        return f"the snapshot {facts.snapshot!r} is read"
+    for info in facts.infos:
+        try:
+            check_supported(facts.name, info)
+        except UnsupportedFeature as error:
+            return f"the source {error.problem}"
+    return None
+
+
+_NATIVE_VMDKS: Final = frozenset({"monolithicSparse", "streamOptimized"})
+
+
+def _left_to_qemu(target: DiskFormat, options: Mapping[str, str]) -> str | None:
+    """Why only qemu-img can do it, if that is so."""
+    if target is DiskFormat.VHDX:
+        return "VHDX images are written by qemu-img"
+    if (preallocation := options.get("preallocation", "off")) != "off":
+        return f"preallocation={preallocation} is done by qemu-img"
+    subformat = options.get("subformat", "")
+    if target is DiskFormat.VMDK and subformat not in _NATIVE_VMDKS:
+        return f"subformat={subformat} is written by qemu-img"
+    return None
+
+
+def _only_native(wish: Wish) -> str | None:
+    """Why qemu-img cannot do it, if that is so."""
+    if wish.size_multiple > 1:
+        return f"the disk has to become a multiple of {format_size(wish.size_multiple)} long"
+    return None
 
 
 def _is_laid_out_in_advance(target: DiskFormat, options: Mapping[str, str]) -> bool:
@@ -80,24 +231,33 @@ def _is_laid_out_in_advance(target: DiskFormat, options: Mapping[str, str]) -> b
     )
 
 
-def _exact_length(chain: Chain, target: DiskFormat) -> Bytes | None:
-    info = chain.top.info
-    if target is not DiskFormat.RAW or info.format is not DiskFormat.RAW:
+def _exact_length(facts: Facts, target: DiskFormat, multiple: int) -> Bytes | None:
+    info = facts.top
+    if target is not DiskFormat.RAW or info.format is not DiskFormat.RAW or multiple > 1:
         return None
     return info.file_size if info.file_size != info.virtual_size else None
 
 
-def _notes(chain: Chain, target: DiskFormat) -> Iterator[str]:
-    top = chain.top.info
-    for link in chain.links:
-        yield from worth_saying(link.info)
-    if len(chain.links) > 1:
-        yield f"{len(chain.links)} images, each resting on the next, became one"
+def _at_most(facts: Facts) -> Bytes:
+    # Tables take a 1024th at the most, but for tiny clusters; a compressed grain has a header.
+    return Bytes(facts.data + facts.data // 256 + 4 * MIB)
+
+
+def _notes(facts: Facts, target: DiskFormat, size: int) -> Iterator[str]:
+    top = facts.top
+    for info in facts.infos:
+        yield from worth_saying(info)
+    if len(facts.infos) > 1:
+        yield f"{len(facts.infos)} images, each resting on the next, became one"
     if top.format is DiskFormat.RAW and target is not DiskFormat.RAW:
         padding = top.virtual_size - top.file_size
         if padding:
             yield f"{padding} zero bytes were added at the end, to fill the last sector of 512"
-    if top.snapshots:
+    if size != facts.virtual_size:
+        yield f"the disk was made longer, from {facts.virtual_size} to {size} bytes"
+    if any(info.encrypted for info in facts.infos):
+        yield "the source is encrypted; the destination is not"
+    if top.snapshots and facts.snapshot is None:
         names = ", ".join(snapshot.name or snapshot.id for snapshot in top.snapshots)
         yield f"internal snapshots were not copied: {names}"
     bitmaps = top.details.get("bitmaps")

@@ -109,6 +109,14 @@ class DiskImage:
                 done += run.length
             return done
 
+    def fill(self, target: memoryview, offset: int, run: Run) -> None:
+        """Put the bytes of `run`, of those that `runs` tells, into `target`, which is as long.
+
+        Raises:
+            CorruptInput, TruncatedInput, UnreadableInput: as `readinto`.
+        """
+        self._fetcher.fill(target, offset, run)
+
     def stream(
         self,
         offset: int = 0,

@@ -15,7 +15,7 @@ from vmport_formats.units import SECTOR
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vmport_converters.disk.chain import Chain, Link
+    from vmport_converters.disk.qemu.chain import Chain, Link
 
 _TYPES: Final = {
     ExtentType.SPARSE: ("SPARSE", "twoGbMaxExtentSparse"),

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.disk.supported import check_supported
+from vmport_converters.disk.qemu.supported import check_supported
+from vmport_converters.disk.stamps import Stamps
 from vmport_formats.disk.model import DiskFormat, ImageInfo
 from vmport_formats.disk.probe import probe
 from vmport_formats.disk.vmdk.descriptor import (
@@ -35,7 +36,6 @@ from vmport_formats.source import open_source
 from vmport_formats.units import Bytes, Sectors, sectors_to_bytes
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from vmport_formats.disk.vmdk.descriptor import Descriptor
@@ -47,38 +47,6 @@ MAX_DEPTH: Final = 200
 
 _FLAT: Final = frozenset({ExtentType.FLAT, ExtentType.VMFS})
 _SPARSE: Final = frozenset({ExtentType.SPARSE, ExtentType.VMFSSPARSE, ExtentType.SESPARSE})
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What shows that a file is the same as before, and unchanged."""
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-    """Nanoseconds since 1970."""
-
-    @classmethod
-    def of(cls, path: str) -> Stamp:
-        """The stamp of the file at `path` now.
-
-        Raises:
-            UnreadableInput: there is none.
-        """
-        try:
-            status = Path(path).stat()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UnreadableInput(
-                path, code="source.open", problem=f"cannot open: {reason}"
-            ) from error
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-    @property
-    def file(self) -> tuple[int, int]:
-        """Which file it is, under whatever name."""
-        return self.device, self.inode
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,36 +81,13 @@ class Chain:
     name: str
     """The first image's path, as the user gave it."""
     links: tuple[Link, ...]
-    stamps: tuple[tuple[str, Stamp], ...]
-    """Every file that is read, with its stamp from before the first byte was."""
+    stamps: Stamps
+    """Every file that is read."""
 
     @property
     def top(self) -> Link:
         """The image that was named."""
         return self.links[0]
-
-    def check_unchanged(self) -> None:
-        """That every file is still as it was when the chain was opened.
-
-        Raises:
-            UnreadableInput: one has changed (``source.changed``).
-        """
-        for path, before in self.stamps:
-            if Stamp.of(path) != before:
-                raise UnreadableInput(
-                    path,
-                    code="source.changed",
-                    problem="was changed while it was read; nothing was published",
-                    hint="stop what writes to it, such as a running virtual machine, and try again",
-                )
-
-    def holds(self, path: str | os.PathLike[str]) -> bool:
-        """Whether the file at `path`, if there is one, is among those that are read."""
-        try:
-            status = Path(path).stat()
-        except (OSError, ValueError):
-            return False
-        return any(stamp.file == (status.st_dev, status.st_ino) for _, stamp in self.stamps)
 
 
 def open_chain(source: str, *, declared: DiskFormat | None, resolver: Resolver) -> Chain:
@@ -164,7 +109,7 @@ class _Walk:
     def __init__(self, source: str, resolver: Resolver) -> None:
         self._source = source
         self._resolver = resolver
-        self._stamps: dict[str, Stamp] = {}
+        self._stamps = Stamps()
         self._images: set[tuple[int, int]] = set()
 
     def run(self, declared: DiskFormat | None) -> Chain:
@@ -182,10 +127,10 @@ class _Walk:
                 _check_parent(links[-1], link)
             links.append(link)
             path, declared = self._next(path, link)
-        return Chain(self._source, tuple(links), tuple(self._stamps.items()))
+        return Chain(self._source, tuple(links), self._stamps)
 
     def _link(self, path: str, declared: DiskFormat | None) -> Link:
-        stamp = self._remember(path)
+        stamp = self._stamps.remember(path)
         if stamp.file in self._images:
             raise CorruptInput(
                 path, code="chain.loop", problem="rests on itself, over other images"
@@ -233,7 +178,7 @@ class _Walk:
             )
         found = str(self._resolver(reference, named_by=named_by))
         try:
-            self._remember(found)
+            self._stamps.remember(found)
         except UnreadableInput as error:
             raise UnreadableInput(
                 named_by,
@@ -241,9 +186,6 @@ class _Walk:
                 problem=f"its {reference.kind} {reference.name!r}: {error.problem}",
             ) from error
         return found
-
-    def _remember(self, path: str) -> Stamp:
-        return self._stamps.setdefault(str(Path(path).absolute()), Stamp.of(path))
 
     def _data_file(self, path: str, info: ImageInfo, reference: Reference) -> str:
         found = self._resolve(reference, path)

@@ -24,8 +24,8 @@ from vmport_formats.units import SECTOR
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from vmport_converters.disk.chain import Chain
     from vmport_converters.disk.plan import Conversion
+    from vmport_converters.disk.qemu.chain import Chain
     from vmport_formats.disk.model import ImageInfo
 
 PACKAGE: Final = "qemu-utils"

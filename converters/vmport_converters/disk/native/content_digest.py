@@ -1,0 +1,41 @@
+"""The digest of what a disk holds, whatever the format it is kept in.
+
+The disk is seen in blocks of 64 KiB, the last one filled up with zeros.  Each block that is not all
+zeros counts as its index (8 bytes, big-endian) and the SHA-256 of its bytes; the digest is the
+SHA-256 of all of these in order.  So it follows the content alone: a hole, a block of zeros and the
+end of the disk are alike, and cost nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from vmport_formats.units import KIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BLOCK: Final = 64 * KIB
+"""Bytes that are hashed at a time."""
+NAME: Final = "vmport-sha256-64k"
+"""What this way of hashing is called."""
+
+
+def block_digest(data: memoryview) -> bytes:
+    """The digest of one block that is not all zeros."""
+    return hashlib.sha256(data).digest()
+
+
+class ContentDigest:
+    """The digest of the blocks that were added, in ascending order."""
+
+    def __init__(self) -> None:
+        self._whole = hashlib.sha256()
+
+    def add(self, blocks: Iterable[tuple[int, bytes]]) -> None:
+        """Count blocks: the index of each, and its `block_digest`."""
+        self._whole.update(b"".join([index.to_bytes(8) + digest for index, digest in blocks]))
+
+    def __str__(self) -> str:
+        return f"{NAME}:{self._whole.hexdigest()}"

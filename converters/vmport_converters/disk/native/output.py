@@ -1,0 +1,64 @@
+"""The file that is being written: the one place where the native engine writes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, Self
+
+from vmport_formats.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from vmport_formats.disk.composer import Data, Write
+
+_MOST_PARTS: Final = 512
+"""What one call takes: Linux allows 1024."""
+_MOST_BYTES: Final = 4 * MIB
+
+
+class OutputFile:
+    """A new file; what is not written is a hole.
+
+    Raises:
+        OSError: from every method, when the system refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self._descriptor)
+
+    def fileno(self) -> int:
+        """Its descriptor, for the system's own ways to copy."""
+        return self._descriptor
+
+    def write(self, writes: Iterable[Write]) -> None:
+        """Do all of these; neighbours become one call."""
+        parts: list[Data] = []
+        begin = end = 0
+        for offset, data in writes:
+            if offset != end or len(parts) == _MOST_PARTS or end - begin >= _MOST_BYTES:
+                self._write(parts, begin)
+                parts, begin, end = [], offset, offset
+            parts.append(data)
+            end += len(data)
+        self._write(parts, begin)
+
+    def _write(self, parts: list[Data], offset: int) -> None:
+        while parts:
+            done = os.pwritev(self._descriptor, parts, offset)
+            offset += done
+            while parts and done >= len(parts[0]):
+                done -= len(parts.pop(0))
+            if parts and done:  # it took a part of one
+                parts[0] = memoryview(parts[0])[done:]
+
+    def set_length(self, length: int) -> None:
+        """Make it that long: holes are added, or what is behind is cut off."""
+        os.ftruncate(self._descriptor, length)

@@ -1,0 +1,203 @@
+"""Reads, hashes and packs a disk in several threads, and hands out what came of it in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from vmport_converters.disk.native.content_digest import BLOCK, block_digest
+from vmport_converters.disk.native.portions import jobs
+from vmport_formats.errors import VmportError
+from vmport_formats.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from vmport_converters.disk.native.portions import Job, Portion
+    from vmport_formats.disk.composer import Data
+    from vmport_formats.disk.image import DiskImage
+
+    Pack = Callable[[Data], bytes | None]
+
+_CHUNK: Final = MIB
+"""Bytes of the disk that a thread works on at a time: what fits the processor's cache."""
+_MOST_WORKERS: Final = 16
+_ZEROS: Final = bytes(4 * MIB)
+
+
+class Piece(NamedTuple):
+    """Grains that are not zeros."""
+
+    offset: int
+    data: Data
+    packed: bool
+
+
+class Prepared(NamedTuple):
+    """What came of one job; its pieces are valid until the next one is asked for."""
+
+    end: int
+    """On the disk: all before it has been handed out."""
+    pieces: list[Piece]
+    """In ascending order; neighbours that are not packed are one."""
+    blocks: list[tuple[int, bytes]]
+    """For `ContentDigest.add`; empty when nothing is hashed."""
+
+
+def prepared(
+    disk: DiskImage, *, grain: int, pack: Pack | None = None, hashed: bool = True
+) -> Generator[Prepared, None, None]:
+    """The data of `disk` in grains, zeros left out: in order, worked on ahead by several threads.
+
+    Memory is bounded by about four jobs a processor, each of a MiB or a grain, whichever is more.
+
+    Raises:
+        InputError: the disk cannot be read, once all before that place was handed out.
+    """
+    unit = max(grain, BLOCK)
+    most = max(_CHUNK, unit)
+    workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+    ahead = 2 * workers
+    buffers: SimpleQueue[bytearray] = SimpleQueue()
+    for _ in range(ahead + 2):
+        buffers.put(bytearray(most))
+    work = _Work(disk, grain, pack, hashed=hashed)
+    with ThreadPoolExecutor(workers, thread_name_prefix="vmport-convert") as pool:
+        waiting: deque[tuple[bytearray, Future[Prepared]]] = deque()
+        try:
+            for future in _submitted(jobs(disk.runs(), unit=unit, most=most), work, pool, buffers):
+                waiting.append(future)
+                if len(waiting) > ahead:
+                    buffer, first = waiting.popleft()
+                    yield first.result()
+                    buffers.put(buffer)
+            while waiting:
+                yield waiting.popleft()[1].result()
+        finally:  # who asks may have lost interest
+            for _, pending in waiting:
+                pending.cancel()
+
+
+def _submitted(
+    todo: Iterator[Job], work: _Work, pool: ThreadPoolExecutor, buffers: SimpleQueue[bytearray]
+) -> Iterator[tuple[bytearray, Future[Prepared]]]:
+    try:
+        for job in todo:
+            buffer = buffers.get()
+            yield buffer, pool.submit(work.done, job, buffer)
+    except VmportError as error:  # it has its turn when all before it was handed out
+        failed: Future[Prepared] = Future()
+        failed.set_exception(error)
+        yield bytearray(), failed
+
+
+class _Work:
+    """What a thread does with a job."""
+
+    def __init__(self, disk: DiskImage, grain: int, pack: Pack | None, *, hashed: bool) -> None:
+        self._disk = disk
+        self._grain = grain
+        self._pack = pack
+        self._hashed = hashed
+
+    def done(self, job: Job, buffer: bytearray) -> Prepared:
+        """Read, hash and pack its portions; each has a part of `buffer` of its own."""
+        pieces: list[Piece] = []
+        blocks: list[tuple[int, bytes]] = []
+        at = 0
+        view = memoryview(buffer)
+        for portion in job:
+            end = at + portion.end - portion.start
+            self._read(portion, view[at:end])
+            blocks_here = _spans(buffer, at, end, BLOCK)
+            if self._hashed:
+                blocks += (
+                    (
+                        (portion.start + start - at) // BLOCK,
+                        block_digest(view[start : start + BLOCK]),
+                    )
+                    for start in _starts(blocks_here, BLOCK)
+                )
+            pieces += self._pieces(portion.start - at, buffer, blocks_here)
+            at = end
+        return Prepared(job[-1].end, pieces, blocks)
+
+    def _read(self, portion: Portion, target: memoryview) -> None:
+        done = 0
+        for offset, run in portion.runs:
+            start = offset - portion.start
+            if done < start:
+                target[done:start] = _zeros(start - done)
+            done = start + run.length
+            self._disk.fill(target[start:done], offset, run)
+        if done < len(target):
+            target[done:] = _zeros(len(target) - done)
+
+    def _pieces(
+        self, shift: int, buffer: bytearray, spans: list[tuple[int, int]]
+    ) -> Iterator[Piece]:
+        """The grains of `spans` of the buffer, which are whole blocks, none of them zeros."""
+        grain, view = self._grain, memoryview(buffer)
+        for start, end in _grains(buffer, spans, grain):
+            if self._pack is None:
+                yield Piece(shift + start, view[start:end], packed=False)
+                continue
+            for place in range(start, end, grain):
+                plain = view[place : place + grain]
+                packed = self._pack(plain)
+                yield Piece(shift + place, plain if packed is None else packed, packed is not None)
+
+
+def _zeros(length: int) -> bytes | memoryview:
+    return memoryview(_ZEROS)[:length] if length <= len(_ZEROS) else bytes(length)
+
+
+def _grains(
+    buffer: bytearray, spans: list[tuple[int, int]], grain: int
+) -> Iterator[tuple[int, int]]:
+    if grain == BLOCK:
+        yield from spans
+    elif grain < BLOCK:
+        for start, end in spans:
+            yield from _spans(buffer, start, end, grain)
+    else:  # a grain is data when one of its blocks is
+        last: tuple[int, int] | None = None
+        for start, end in spans:
+            start -= start % grain
+            end = -(-end // grain) * grain
+            if last is not None and start <= last[1]:
+                last = last[0], max(last[1], end)
+                continue
+            if last is not None:
+                yield last
+            last = start, end
+        if last is not None:
+            yield last
+
+
+def _spans(buffer: bytearray, at: int, end: int, size: int) -> list[tuple[int, int]]:
+    """Where from `at` to `end`, in steps of `size`, the buffer is not all zeros.
+
+    To compare with zeros by `startswith` takes neither a copy nor a look at each byte by itself.
+    """
+    zeros = _ZEROS if len(_ZEROS) == size else memoryview(_ZEROS)[:size]
+    spans: list[tuple[int, int]] = []
+    begin = -1
+    for place in range(at, end, size):
+        if buffer.startswith(zeros, place, place + size):
+            if begin >= 0:
+                spans.append((begin, place))
+                begin = -1
+        elif begin < 0:
+            begin = place
+    if begin >= 0:
+        spans.append((begin, end))
+    return spans
+
+
+def _starts(spans: list[tuple[int, int]], size: int) -> Iterator[int]:
+    for start, end in spans:
+        yield from range(start, end, size)

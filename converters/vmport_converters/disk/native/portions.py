@@ -1,0 +1,100 @@
+"""What of a disk has to be read, in portions that a thread works on: pure, from the map alone.
+
+A portion begins and ends at multiples of a unit, and holds every run of data inside.  What the
+map, or a hole of the file, tells to be zeros is in a portion only where it shares a unit with data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from vmport_formats.disk.layer import Found, sparse
+from vmport_formats.errors import VmportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from vmport_formats.disk.layer import Run
+
+
+class Portion(NamedTuple):
+    """A stretch of the disk, and where its data is."""
+
+    start: int
+    end: int
+    """May lie behind the end of the disk, by less than a unit."""
+    runs: list[tuple[int, Run]]
+    """Those of data, in order, each with its offset on the disk."""
+
+
+Job = list[Portion]
+"""Portions for one buffer."""
+
+
+def jobs(runs: Iterable[tuple[int, Run]], *, unit: int, most: int) -> Iterator[Job]:
+    """Portions, in order, of at most `most` bytes a job; that is a multiple of `unit`.
+
+    `runs` are those of a whole disk, from its beginning.  Where they fail, what was found out
+    before comes first.
+    """
+    job: Job = []
+    size = 0
+    failure: VmportError | None = None
+    try:
+        for portion in _portions(runs, unit, most):
+            length = portion.end - portion.start
+            if job and size + length > most:
+                yield job
+                job, size = [], 0
+            job.append(portion)
+            size += length
+    except VmportError as error:
+        failure = error
+    if job:
+        yield job
+    if failure is not None:
+        raise failure
+
+
+def _portions(runs: Iterable[tuple[int, Run]], unit: int, most: int) -> Iterator[Portion]:
+    last: Portion | None = None
+    failure: VmportError | None = None
+    try:
+        for offset, run in _data(runs, most):
+            start = offset - offset % unit
+            end = -(-(offset + run.length) // unit) * unit
+            if last is not None and start <= last.end and start // most == last.start // most:
+                last.runs.append((offset, run))
+                last = last._replace(end=max(end, last.end))
+                continue
+            if last is not None:
+                yield last
+            last = Portion(start, end, [(offset, run)])
+    except VmportError as error:
+        failure = error
+    if last is not None:
+        yield last
+    if failure is not None:
+        raise failure
+
+
+def _data(runs: Iterable[tuple[int, Run]], most: int) -> Iterator[tuple[int, Run]]:
+    """The runs of data, cut where the disk's offset is a multiple of `most`."""
+    offset = 0
+    for _, whole in runs:
+        for run in sparse(whole):
+            if run.found is Found.STORED or run.found is Found.PACKED:
+                yield from _cut(offset, run, most)
+            offset += run.length
+
+
+def _cut(offset: int, run: Run, most: int) -> Iterator[tuple[int, Run]]:
+    left = most - offset % most
+    if run.length <= left:
+        yield offset, run
+        return
+    done, length = 0, left
+    while done < run.length:
+        yield offset + done, run._replace(length=length, at=run.at + done)
+        done += length
+        length = min(most, run.length - done)

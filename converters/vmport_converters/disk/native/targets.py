@@ -1,0 +1,120 @@
+"""The composer for each format that we write ourselves, from options by qemu-img's names."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from vmport_converters.disk.plan import Compression
+from vmport_formats.disk.model import DiskFormat
+from vmport_formats.units import KIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from vmport_converters.disk.plan import Conversion
+    from vmport_formats.disk.composer import Composer
+    from vmport_formats.disk.image import DiskImage
+
+_RAW_GRAIN: Final = 4 * KIB
+"""The block of most file systems: zeros are holes as finely as these can tell."""
+_LABEL: Final = 64 * KIB
+"""Bytes of a disk from its start that tell it from others: boot sector, partition tables, ids."""
+
+
+def composer_for(plan: Conversion, name: str, disk: DiskImage) -> Composer:
+    """The composer of what `plan` says; the file will be called `name` and hold `disk`."""
+    return _COMPOSERS[plan.target](plan, dict(plan.options), name, _identity(plan, name, disk))
+
+
+def _identity(plan: Conversion, name: str, disk: DiskImage) -> bytes:
+    """16 bytes for the ids that some formats have, of which no two disks may share one.
+
+    The same conversion yields the same ones.
+    """
+    facts = f"{name}\0{plan.target}\0{plan.virtual_size}\0{plan.source.data}\0".encode(
+        errors="surrogateescape"
+    )
+    return hashlib.sha256(facts + disk.read(0, _LABEL)).digest()[:16]
+
+
+def _raw(plan: Conversion, _options: Mapping[str, str], _name: str, _identity: bytes) -> Composer:
+    from vmport_formats.disk.raw_composer import RawComposer
+
+    size = plan.virtual_size if plan.length is None else plan.length
+    return RawComposer(size, grain=_RAW_GRAIN)
+
+
+def _qcow2(plan: Conversion, options: Mapping[str, str], _name: str, _identity: bytes) -> Composer:
+    from vmport_formats.disk.qcow2.composer import Qcow2Composer, Qcow2Options
+
+    return Qcow2Composer(
+        plan.virtual_size,
+        Qcow2Options(
+            version=2 if options.get("compat") in {"0.10", "v2"} else 3,
+            cluster_size=int(options.get("cluster_size", 64 * KIB)),
+            refcount_bits=int(options.get("refcount_bits", 16)),
+            lazy_refcounts=options.get("lazy_refcounts") == "on",
+            extended_l2=options.get("extended_l2") == "on",
+            compression_type=options.get("compression_type", "zlib"),
+            compression=None if plan.compression is Compression.NONE else plan.compression.value,
+        ),
+    )
+
+
+def _vmdk(plan: Conversion, options: Mapping[str, str], name: str, identity: bytes) -> Composer:
+    from vmport_formats.disk.vmdk.description import plain_name
+    from vmport_formats.disk.vmdk.sparse_composer import SparseComposer, SparseOptions
+    from vmport_formats.disk.vmdk.stream_composer import StreamComposer, StreamOptions
+
+    streams = options["subformat"] == "streamOptimized"
+    said: dict[str, Any] = {
+        "name": plain_name(name),
+        "cid": int.from_bytes(identity[:4]) & 0x7FFF_FFFF,
+        "compat6": options.get("compat6") == "on",
+        "zeroed_grain": options.get("zeroed_grain") == "on",
+    }
+    if "adapter_type" in options:
+        said["adapter_type"] = options["adapter_type"]
+    for key in ("hwversion", "toolsversion"):
+        if key in options:
+            said[key] = int(options[key])
+    if not streams:
+        return SparseComposer(plan.virtual_size, SparseOptions(**said))
+    small = plan.compression is Compression.SMALL
+    said |= {"whole_grains": False, "compression": "small" if small else "fast"}
+    return StreamComposer(plan.virtual_size, StreamOptions(**said))
+
+
+def _vhd(plan: Conversion, options: Mapping[str, str], _name: str, identity: bytes) -> Composer:
+    from vmport_formats.disk.vhd.composer import Subformat, VhdOptions, vhd_composer
+
+    return vhd_composer(
+        plan.virtual_size,
+        VhdOptions(
+            subformat=Subformat(options["subformat"]),
+            force_size=options["force_size"] == "on",
+            unique_id=UUID(bytes=identity, version=4),
+        ),
+    )
+
+
+def _vdi(plan: Conversion, options: Mapping[str, str], _name: str, identity: bytes) -> Composer:
+    from vmport_formats.disk.vdi.composer import VdiComposer, VdiOptions
+
+    return VdiComposer(
+        plan.virtual_size,
+        VdiOptions(static=options.get("static") == "on", uuid=UUID(bytes=identity, version=4)),
+    )
+
+
+_COMPOSERS: Final[
+    Mapping[DiskFormat, Callable[[Conversion, Mapping[str, str], str, bytes], Composer]]
+] = {
+    DiskFormat.RAW: _raw,
+    DiskFormat.QCOW2: _qcow2,
+    DiskFormat.VMDK: _vmdk,
+    DiskFormat.VHD: _vhd,
+    DiskFormat.VDI: _vdi,
+}

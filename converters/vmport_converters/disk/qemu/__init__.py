@@ -1,0 +1,1 @@
+"""qemu-img as an engine: told everything, confined to the files of the disk, never trusted."""

@@ -1,0 +1,89 @@
+"""The disk that is to be converted: opened by our own readers, with all that it rests on."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vmport_converters.disk.stamps import Stamps
+from vmport_converters.disk.supported import check_sound
+from vmport_formats.disk.granted import granted
+from vmport_formats.disk.image import open_image
+from vmport_formats.disk.layer import Found, sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vmport_formats.disk.image import DiskImage
+    from vmport_formats.disk.model import DiskFormat, ImageInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a disk before its content is read: all that a plan depends on."""
+
+    name: str
+    """The image's path, as the user gave it."""
+    infos: tuple[ImageInfo, ...]
+    """Of the image, then of those that it rests on, each on the next."""
+    virtual_size: int
+    """Bytes."""
+    data: int
+    """Bytes that hold data, as far as the map tells; the rest reads as zeros."""
+    snapshot: str | None = None
+    """The internal snapshot that is read instead of the present."""
+
+    @property
+    def top(self) -> ImageInfo:
+        """The metadata of the image that was named."""
+        return self.infos[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open disk."""
+
+    facts: Facts
+    disk: DiskImage
+    stamps: Stamps
+
+
+@contextmanager
+def open_disk(
+    name: str,
+    *,
+    declared: DiskFormat | None = None,
+    allow: Sequence[str] = (),
+    snapshot: str | None = None,
+    passphrase: bytes | None = None,
+) -> Iterator[Source]:
+    """Open the image `name`; what it names is opened only in the folders `allow`.
+
+    Raises:
+        InputError: as `vmport_formats.disk.image.open_image`; or a running machine writes to it.
+        UnsafeInput: it names files that were not granted, or programs disagree on what it holds.
+    """
+    stamps = Stamps()
+    stamps.remember(name)
+    with open_image(
+        name,
+        stamps.noting(granted(allow)),
+        declared=declared,
+        snapshot=snapshot,
+        passphrase=passphrase,
+    ) as disk:
+        stamps.check_unused()
+        for info in disk.chain:
+            check_sound(name, info)
+        facts = Facts(name, disk.chain, disk.virtual_size, _data(disk), snapshot)
+        yield Source(facts, disk, stamps)
+
+
+def _data(disk: DiskImage) -> int:
+    return sum(
+        part.length
+        for _, run in disk.runs()
+        for part in sparse(run)
+        if part.found is Found.STORED or part.found is Found.PACKED
+    )
