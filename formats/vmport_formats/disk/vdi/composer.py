@@ -14,7 +14,7 @@ from vmport_formats.disk.ascending import AscendingTable, GrainOrder
 from vmport_formats.disk.composer import Write
 from vmport_formats.disk.identity import derived_uuid
 from vmport_formats.disk.vdi.info import Header, ImageType, pack_header
-from vmport_formats.units import MIB, SECTOR, Bytes, format_size
+from vmport_formats.units import MIB, SECTOR, Bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,9 +71,7 @@ class VdiComposer:
         if size < 0:
             raise ValueError(f"a disk cannot have {size} bytes")
         if size > MAX_SIZE:
-            raise ValueError(
-                f"the disk has {format_size(size)}; a VDI has at most {format_size(MAX_SIZE)}"
-            )
+            raise ValueError(f"a disk of {size} bytes; a VDI holds at most {MAX_SIZE}")
         self.virtual_size = -(-size // SECTOR) * SECTOR
         self._static = options.static
         self._uuid = options.uuid or derived_uuid("vdi", self.virtual_size, options.static)

@@ -26,7 +26,7 @@ from vmport_formats.disk.vhd.layout import (
     pack_footer,
     pack_header,
 )
-from vmport_formats.units import MIB, SECTOR, Bytes, format_size
+from vmport_formats.units import MIB, SECTOR, Bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,9 +122,7 @@ def vhd_composer(size: int, options: VhdOptions = VhdOptions()) -> VhdComposer:
         if geometry != LARGEST:
             sectors = geometry.total
     if sectors > MAX_SECTORS:
-        raise ValueError(
-            f"the disk has {format_size(size)}; a VHD has at most {format_size(MAX_SIZE)}"
-        )
+        raise ValueError(f"a disk of {size} bytes; a VHD holds at most {MAX_SIZE}")
     if options.subformat == Subformat.FIXED:
         return _FixedComposer(sectors * SECTOR, geometry, options)
     return _DynamicComposer(sectors * SECTOR, geometry, options)
