@@ -65,8 +65,9 @@ class Extensions:
 
     backing_format: str | None = None
     data_file: str | None = None
-    feature_names: dict[tuple[int, int], str] = field(default_factory=dict)
-    """(0 incompatible, 1 compatible, 2 autoclear; bit number) to name."""
+    feature_names: bytes = b""
+    """As stored: entries of a byte for the kind (0 incompatible, 1 compatible, 2 autoclear), one
+    for the number of the bit, and the name."""
     bitmaps: BitmapsPointer | None = None
     encryption_header: EncryptionHeader | None = None
     unknown: list[int] = field(default_factory=list)
@@ -137,12 +138,10 @@ def _take(
         case ExtensionType.DATA_FILE:
             found.data_file = text(data)
         case ExtensionType.FEATURE_NAMES:
-            whole = len(data) // FEATURE_NAME.size * FEATURE_NAME.size
-            for feature, bit, name in FEATURE_NAME.iter_unpack(data[:whole]):
-                found.feature_names[feature, bit] = text(name)
+            found.feature_names = data[: len(data) // FEATURE_NAME.size * FEATURE_NAME.size]
         case ExtensionType.BITMAPS:
             # Without the bit a program that knows no bitmaps has written: they are void.
-            if header.autoclear & Autoclear.BITMAPS:
+            if header.has(Autoclear.BITMAPS):
                 found.bitmaps = _bitmaps(source, header, at, data)
         case ExtensionType.ENCRYPTION_HEADER:
             found.encryption_header = _encryption_header(source, header, at, data)
@@ -210,25 +209,26 @@ def _encryption_header(
 
 def _check_features(source: ByteSource, header: Header, found: Extensions) -> None:
     if unknown := header.incompatible & ~KNOWN_INCOMPATIBLE:
-        names = ", ".join(
-            found.feature_names.get((0, bit), f"bit {bit}")
-            for bit in range(64)
-            if unknown >> bit & 1
-        )
+        named = {
+            bit: text(name)
+            for kind, bit, name in FEATURE_NAME.iter_unpack(found.feature_names)
+            if kind == 0
+        }
+        names = ", ".join(named.get(bit, f"bit {bit}") for bit in range(64) if unknown >> bit & 1)
         raise UnsupportedFeature(
             source.name,
             at=72,
             code="qcow2.incompatible-features",
             problem=f"needs features that are not known here: {names}",
         )
-    if header.autoclear & Autoclear.BITMAPS and found.bitmaps is None:
+    if header.has(Autoclear.BITMAPS) and found.bitmaps is None:
         raise CorruptInput(
             source.name,
             at=88,
             code="qcow2.bitmaps",
             problem="says that it has bitmaps, but has no bitmaps extension",
         )
-    if header.autoclear & Autoclear.RAW_DATA_FILE and not header.has(Incompatible.DATA_FILE):
+    if header.has(Autoclear.RAW_DATA_FILE) and not header.has(Incompatible.DATA_FILE):
         raise CorruptInput(
             source.name,
             at=88,

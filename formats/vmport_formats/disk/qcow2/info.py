@@ -94,13 +94,13 @@ def _details(source: ByteSource, header: Header, extensions: Extensions) -> dict
         "refcount-bits": header.refcount_bits,
     }
     if header.version == 3:
-        details["lazy-refcounts"] = bool(header.compatible & Compatible.LAZY_REFCOUNTS)
+        details["lazy-refcounts"] = header.has(Compatible.LAZY_REFCOUNTS)
         details["corrupt"] = header.has(Incompatible.CORRUPT)
         details["extended-l2"] = header.has(Incompatible.EXTENDED_L2)
     if extensions.data_file:
         details["data-file"] = extensions.data_file
     if header.has(Incompatible.DATA_FILE):
-        details["data-file-raw"] = bool(header.autoclear & Autoclear.RAW_DATA_FILE)
+        details["data-file-raw"] = header.has(Autoclear.RAW_DATA_FILE)
     if extensions.bitmaps:
         details["bitmaps"] = read_bitmaps(source, header, extensions.bitmaps)
     if header.encryption is not Encryption.NONE:

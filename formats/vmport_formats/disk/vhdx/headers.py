@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from vmport_formats.crc32c import crc32c
 from vmport_formats.disk.model import Concern
@@ -15,15 +15,13 @@ from vmport_formats.disk.vhdx.layout import (
     HEADER_OFFSETS,
     NIL,
     Header,
-    guid,
 )
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
+from vmport_formats.guids import of_little_endian
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
-
-_CHECKSUM: Final = slice(4, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +29,10 @@ class Candidate:
     """One of the two headers, sound or not."""
 
     at: int
-    raw: bytes
+    header: Header
+    """Its fields; only to be trusted when it is sound."""
     problem: str | None
     """Why it does not count; None when it is sound."""
-
-    @property
-    def header(self) -> Header:
-        """Its fields; only to be trusted when it is sound."""
-        return Header._make(HEADER.unpack_from(self.raw.ljust(HEADER.size, b"\0")))
 
     def as_details(self) -> dict[str, object]:
         """What it says, JSON-ready."""
@@ -49,7 +43,7 @@ class Candidate:
             "offset": self.at,
             "valid": True,
             "sequence-number": header.sequence_number,
-            "log-guid": str(guid(header.log_guid)),
+            "log-guid": of_little_endian(header.log_guid),
         }
 
 
@@ -63,7 +57,7 @@ class Headers:
     @property
     def dirty(self) -> bool:
         """Whether there is a log to replay before anything else in the file can be trusted."""
-        return guid(self.current.header.log_guid) != NIL
+        return self.current.header.log_guid != NIL
 
 
 def read_creator(source: ByteSource) -> str:
@@ -115,16 +109,14 @@ def read_headers(source: ByteSource) -> tuple[Headers, list[Concern]]:
 
 
 def _read_header(source: ByteSource, at: int) -> Candidate:
-    data = bytearray(source.read_at(at, HEADER_LENGTH))
-    raw = bytes(data)
+    raw = source.read_at(at, HEADER_LENGTH)
     header = Header._make(HEADER.unpack_from(raw))
     if header.signature != b"head":
-        return Candidate(at, raw, f"it begins with {header.signature!r}, not b'head'")
-    data[_CHECKSUM] = bytes(4)
-    if (found := crc32c(bytes(data))) != header.checksum:
+        return Candidate(at, header, f"it begins with {header.signature!r}, not b'head'")
+    if (found := crc32c(raw[:4] + bytes(4) + raw[8:])) != header.checksum:
         problem = f"its checksum is {header.checksum:#010x}, its bytes give {found:#010x}"
-        return Candidate(at, raw, problem)
-    return Candidate(at, raw, None)
+        return Candidate(at, header, problem)
+    return Candidate(at, header, None)
 
 
 def _newer(source: ByteSource, first: Candidate, second: Candidate) -> Candidate:

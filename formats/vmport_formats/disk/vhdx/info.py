@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.disk.vhdx.block_table import check_block_table
 from vmport_formats.disk.vhdx.headers import Headers, read_creator, read_headers
-from vmport_formats.disk.vhdx.layout import FILE_SIGNATURE, guid
+from vmport_formats.disk.vhdx.layout import FILE_SIGNATURE
 from vmport_formats.disk.vhdx.log import Log, read_log, replayed
 from vmport_formats.disk.vhdx.metadata import Metadata, read_metadata
 from vmport_formats.disk.vhdx.regions import Region, Regions, read_regions
+from vmport_formats.guids import of_little_endian
 from vmport_formats.units import Bytes
 
 if TYPE_CHECKING:
@@ -109,20 +110,20 @@ def _details(
     header = headers.current.header
     details: dict[str, object] = {
         "creator": creator,
-        "virtual-disk-id": str(metadata.virtual_disk_id),
+        "virtual-disk-id": metadata.virtual_disk_id,
         "logical-sector-size": metadata.logical_sector_size,
         "physical-sector-size": metadata.physical_sector_size,
         "leave-blocks-allocated": metadata.leave_blocks_allocated,
         "current-header": headers.current.at,
         "headers": [item.as_details() for item in headers.candidates],
-        "file-write-guid": str(guid(header.file_write_guid)),
-        "data-write-guid": str(guid(header.data_write_guid)),
+        "file-write-guid": of_little_endian(header.file_write_guid),
+        "data-write-guid": of_little_endian(header.data_write_guid),
         "log-offset": header.log_offset,
         "log-length": header.log_length,
     }
     if log is not None:
         details["log"] = {
-            "log-guid": str(guid(header.log_guid)),
+            "log-guid": of_little_endian(header.log_guid),
             "examined": log.complete,
             "entries": len(log.entries),
             "changes": len(log.patches),

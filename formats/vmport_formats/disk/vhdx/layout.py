@@ -9,7 +9,8 @@ from __future__ import annotations
 from enum import IntFlag
 from struct import Struct
 from typing import Final, NamedTuple
-from uuid import UUID
+
+from vmport_formats.guids import little_endian
 
 FILE_SIGNATURE: Final = b"vhdxfile"
 CREATOR_LENGTH: Final = 512
@@ -19,18 +20,18 @@ REGION_TABLE_OFFSETS: Final = (192 * 1024, 256 * 1024)
 TABLE_LENGTH: Final = 64 * 1024
 """Of a region table, and of the metadata table."""
 MAX_TABLE_ENTRIES: Final = 2047
-NIL: Final = UUID(int=0)
+NIL: Final = bytes(16)
 
-BAT_REGION: Final = UUID("2dc27766-f623-4200-9d64-115e9bfd4a08")
-METADATA_REGION: Final = UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e")
+BAT_REGION: Final = little_endian("2dc27766-f623-4200-9d64-115e9bfd4a08")
+METADATA_REGION: Final = little_endian("8b7ca206-4790-4b9a-b8fe-575f050f886e")
 
-FILE_PARAMETERS: Final = UUID("caa16737-fa36-4d43-b3b6-33f0aa44e76b")
-VIRTUAL_DISK_SIZE: Final = UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8")
-VIRTUAL_DISK_ID: Final = UUID("beca12ab-b2e6-4523-93ef-c309e000c746")
-LOGICAL_SECTOR_SIZE: Final = UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f")
-PHYSICAL_SECTOR_SIZE: Final = UUID("cda348c7-445d-4471-9cc9-e9885251c556")
-PARENT_LOCATOR: Final = UUID("a8d35f2d-b30b-454d-abf7-d3d84834ab0c")
-VHDX_LOCATOR_TYPE: Final = UUID("b04aefb7-d19e-4a81-b789-25b8e9445913")
+FILE_PARAMETERS: Final = little_endian("caa16737-fa36-4d43-b3b6-33f0aa44e76b")
+VIRTUAL_DISK_SIZE: Final = little_endian("2fa54224-cd1b-4876-b211-5dbed83bf4b8")
+VIRTUAL_DISK_ID: Final = little_endian("beca12ab-b2e6-4523-93ef-c309e000c746")
+LOGICAL_SECTOR_SIZE: Final = little_endian("8141bf1d-a96f-4709-ba47-f233a8faab5f")
+PHYSICAL_SECTOR_SIZE: Final = little_endian("cda348c7-445d-4471-9cc9-e9885251c556")
+PARENT_LOCATOR: Final = little_endian("a8d35f2d-b30b-454d-abf7-d3d84834ab0c")
+VHDX_LOCATOR_TYPE: Final = little_endian("b04aefb7-d19e-4a81-b789-25b8e9445913")
 
 
 class Header(NamedTuple):
@@ -134,8 +135,3 @@ LOCATOR_HEADER: Final = Struct("<16sHH")
 LOCATOR_ENTRY: Final = Struct("<IIHH")
 LOG_ENTRY_HEADER: Final = Struct("<4sIIIQII16sQQ")
 LOG_DESCRIPTOR: Final = Struct("<4s4s8sQQ")
-
-
-def guid(data: bytes) -> UUID:
-    """The GUID in 16 bytes, as Microsoft orders them."""
-    return UUID(bytes_le=data)

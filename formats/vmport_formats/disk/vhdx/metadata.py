@@ -24,16 +24,14 @@ from vmport_formats.disk.vhdx.layout import (
     MetadataEntry,
     MetadataTableHeader,
     ParameterFlag,
-    guid,
 )
 from vmport_formats.errors import CorruptInput, UnsupportedFeature
+from vmport_formats.guids import of_little_endian
 from vmport_formats.references import Reference, ReferenceKind
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MIB, format_size
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from vmport_formats.disk.vhdx.regions import Region
     from vmport_formats.source import ByteSource
 
@@ -42,6 +40,11 @@ _MAX_BLOCK: Final = 256 * MIB
 _MAX_DISK: Final = 64 << 40
 _MAX_ITEM: Final = MIB
 _SECTOR_SIZES: Final = (512, 4096)
+
+# As numbers: every `&` with a flag makes a new one.
+_USER, _REQUIRED = int(ItemFlag.IS_USER), int(ItemFlag.IS_REQUIRED)
+_HAS_PARENT: Final = int(ParameterFlag.HAS_PARENT)
+_LEAVE_ALLOCATED: Final = int(ParameterFlag.LEAVE_BLOCKS_ALLOCATED)
 
 # The items of section 2.6.2 by name, and how long each is; a locator is as long as its paths.
 _ITEMS: Final = {
@@ -65,7 +68,7 @@ class Metadata:
     leave_blocks_allocated: bool
     has_parent: bool
     virtual_disk_size: int  # bytes
-    virtual_disk_id: UUID
+    virtual_disk_id: str
     logical_sector_size: int  # bytes
     physical_sector_size: int
     parent_locator: dict[str, str]
@@ -126,16 +129,14 @@ def read_metadata(source: ByteSource, region: Region) -> Metadata:
     parameters = items[FILE_PARAMETERS]
     block_size, flags = FILE_PARAMETERS_ITEM.unpack(parameters.data)
     _check_block_size(source, block_size, at=parameters.at)
-    # As a number: the complement of an enum has only the bits that it defines.
-    known = int(ParameterFlag.HAS_PARENT | ParameterFlag.LEAVE_BLOCKS_ALLOCATED)
-    if flags & ~known:
+    if unknown := flags & ~(_HAS_PARENT | _LEAVE_ALLOCATED):
         raise UnsupportedFeature(
             source.name,
             at=parameters.at + 4,
             code="vhdx.file-parameters",
-            problem=f"file parameters have unknown bits {flags & ~known:#x}",
+            problem=f"file parameters have unknown bits {unknown:#x}",
         )
-    has_parent = bool(flags & ParameterFlag.HAS_PARENT)
+    has_parent = bool(flags & _HAS_PARENT)
     sector_size = _sector_size(source, items[LOGICAL_SECTOR_SIZE])
     locator = items.get(PARENT_LOCATOR)
     if has_parent and locator is None:
@@ -147,17 +148,17 @@ def read_metadata(source: ByteSource, region: Region) -> Metadata:
         )
     return Metadata(
         block_size,
-        bool(flags & ParameterFlag.LEAVE_BLOCKS_ALLOCATED),
+        bool(flags & _LEAVE_ALLOCATED),
         has_parent,
         _disk_size(source, items[VIRTUAL_DISK_SIZE], sector_size),
-        guid(items[VIRTUAL_DISK_ID].data),
+        of_little_endian(items[VIRTUAL_DISK_ID].data),
         sector_size,
         _sector_size(source, items[PHYSICAL_SECTOR_SIZE]),
         _read_locator(source, locator) if has_parent and locator is not None else {},
     )
 
 
-def _read_items(source: ByteSource, region: Region) -> dict[UUID, _Item]:
+def _read_items(source: ByteSource, region: Region) -> dict[bytes, _Item]:
     data = read_exactly(
         source, region.offset, TABLE_LENGTH, what="the metadata table", code="vhdx.metadata-table"
     )
@@ -177,18 +178,19 @@ def _read_items(source: ByteSource, region: Region) -> dict[UUID, _Item]:
             problem=f"metadata table has {header.entry_count} entries; "
             f"at most {MAX_TABLE_ENTRIES} fit",
         )
-    items: dict[UUID, _Item] = {}
+    items: dict[bytes, _Item] = {}
     for number in range(header.entry_count):
         entry_at = METADATA_TABLE_HEADER.size + number * METADATA_ENTRY.size
         entry = MetadataEntry._make(METADATA_ENTRY.unpack_from(data, entry_at))
-        kind = guid(entry.item_id)
-        if entry.flags & ItemFlag.IS_USER or kind not in _ITEMS:
-            if entry.flags & ItemFlag.IS_REQUIRED:
+        kind = entry.item_id
+        if entry.flags & _USER or kind not in _ITEMS:
+            if entry.flags & _REQUIRED:
                 raise UnsupportedFeature(
                     source.name,
                     at=region.offset + entry_at,
                     code="vhdx.metadata-unknown",
-                    problem=f"metadata item {kind} must be understood by readers, and is not known",
+                    problem=f"metadata item {of_little_endian(kind)} must be understood by "
+                    "readers, and is not known",
                 )
             continue
         if kind in items:
@@ -203,7 +205,7 @@ def _read_items(source: ByteSource, region: Region) -> dict[UUID, _Item]:
 
 
 def _read_item(
-    source: ByteSource, region: Region, kind: UUID, entry: MetadataEntry, *, at: int
+    source: ByteSource, region: Region, kind: bytes, entry: MetadataEntry, *, at: int
 ) -> _Item:
     name, length = _ITEMS[kind]
     if length is not None and entry.length != length:
@@ -276,12 +278,12 @@ def _read_locator(source: ByteSource, item: _Item) -> dict[str, str]:
     if len(item.data) < LOCATOR_HEADER.size:
         raise _bad_locator(source, item, f"is {len(item.data)} bytes long")
     kind, _, count = LOCATOR_HEADER.unpack_from(item.data)
-    if guid(kind) != VHDX_LOCATOR_TYPE:
+    if kind != VHDX_LOCATOR_TYPE:
         raise UnsupportedFeature(
             source.name,
             at=item.at,
             code="vhdx.locator-type",
-            problem=f"the parent is named in a way that is not known, {guid(kind)}",
+            problem=f"the parent is named in a way that is not known, {of_little_endian(kind)}",
         )
     if LOCATOR_HEADER.size + count * LOCATOR_ENTRY.size > len(item.data):
         raise _bad_locator(source, item, f"has {count} entries in {len(item.data)} bytes")

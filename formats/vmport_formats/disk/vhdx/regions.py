@@ -18,15 +18,14 @@ from vmport_formats.disk.vhdx.layout import (
     TABLE_LENGTH,
     RegionEntry,
     TableHeader,
-    guid,
 )
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
+from vmport_formats.guids import of_little_endian
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from uuid import UUID
 
     from vmport_formats.source import ByteSource
 
@@ -74,12 +73,14 @@ def read_regions(source: ByteSource, *, log: Region) -> tuple[Regions, list[Conc
         )
         for at in REGION_TABLE_OFFSETS
     ]
-    problems = [_problem(data) for _, data in tables]
+    (_, first), (_, second) = tables
+    problem = _problem(first)
+    problems = [problem, problem if second == first else _problem(second)]
     concerns = []
     match problems:
         case [None, None]:
             at, data = tables[0]
-            if data != tables[1][1]:
+            if second != first:
                 concerns.append(
                     Concern(
                         "vhdx.region-tables-differ", "the two copies of the region table differ"
@@ -125,13 +126,13 @@ def _parse(source: ByteSource, data: bytes, *, at: int, log: Region) -> Regions:
             code="vhdx.region-count",
             problem=f"region table has {count} entries; at most {MAX_TABLE_ENTRIES} fit",
         )
-    known: dict[UUID, Region] = {}
+    known: dict[bytes, Region] = {}
     regions = [log]
     for number in range(count):
         entry_at = TABLE_HEADER.size + number * REGION_ENTRY.size
         entry = RegionEntry._make(REGION_ENTRY.unpack_from(data, entry_at))
-        kind = guid(entry.guid)
-        region = Region(_NAMES.get(kind, str(kind)), entry.file_offset, entry.length)
+        kind = entry.guid
+        region = Region(_NAMES.get(kind) or of_little_endian(kind), entry.file_offset, entry.length)
         _check(source, region, at=at + entry_at)
         if kind in known:
             raise CorruptInput(
@@ -145,7 +146,7 @@ def _parse(source: ByteSource, data: bytes, *, at: int, log: Region) -> Regions:
                 source.name,
                 at=at + entry_at,
                 code="vhdx.region-unknown",
-                problem=f"region {kind} must be understood by readers, and is not known",
+                problem=f"region {region.name} must be understood by readers, and is not known",
             )
         known[kind] = region
         regions.append(region)
