@@ -25,7 +25,10 @@ _FORMATS: Final = ROOT / "formats" / "vmport_formats"
 _PACKAGES: Final = (_FORMATS, ROOT / "converters" / "vmport_converters", ROOT / "vmport")
 _POLICY: Final = _FORMATS / "disk" / "policy.py"
 _SECOND_OPINION: Final = _FORMATS / "disk" / "openstack_view.py"
-_MORE: Final = {"luks": ("encryption",), "raw": ("disk/partition_tables.py",)}
+_MORE: Final = {
+    "luks": ("encryption",),
+    "raw": ("disk/partition_tables.py", "disk/raw_composer.py"),
+}
 """What belongs to a format besides its own module."""
 _MADE: Final = "<!-- Made by `make docs` from the code and docs/generator. -->\n"
 _TEST: Final = re.compile(r"\[(test_\w+\.py)::(test_\w+)\]")

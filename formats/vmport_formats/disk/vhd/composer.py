@@ -1,6 +1,6 @@
 """Composes a VHD: fixed, as Azure wants it, or dynamic.
 
-Source: Microsoft's VHD specification 1.0; for what counts as a disk's size, see `info`.
+Sources: Microsoft's VHD specification 1.0; for what counts as a disk's size, the behaviour of qemu.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ GRAIN: Final = 1 << 16
 BLOCK: Final = 2 * MIB
 """The only size that every reader knows."""
 MAX_SIZE: Final = Bytes(MAX_SECTORS * SECTOR)
+"""2040 GiB, though a fixed disk has no table: qemu opens no larger one."""
 
 _VERSION: Final = 0x0001_0000
 _FEATURES: Final = 2  # the bit that is always set
