@@ -203,6 +203,7 @@ _CHECKERS: Final[dict[DiskFormat, str]] = {
     DiskFormat.VDI: "vdi.check",
     DiskFormat.QED: "qed.check",
     DiskFormat.PARALLELS: "parallels.check",
+    DiskFormat.DMG: "dmg.check",
 }
 
 

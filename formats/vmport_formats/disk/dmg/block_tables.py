@@ -13,6 +13,7 @@ from struct import error as StructError  # noqa: N812
 from typing import TYPE_CHECKING, Final, NamedTuple
 from xml.parsers import expat
 
+from vmport_formats.disk.dmg.checksums import Checksum, read_checksum
 from vmport_formats.disk.tables import decoded
 from vmport_formats.errors import CorruptInput, UnsafeInput, UnsupportedFeature
 from vmport_formats.source import read_exactly
@@ -72,7 +73,35 @@ class Chunks(NamedTuple):
     """Bytes in the file."""
 
 
+class BlockTable(NamedTuple):
+    """One block table."""
+
+    number: int
+    """In the order in which they are stored."""
+    at: int
+    """Host offset of what holds it."""
+    first: int
+    """Sector of the disk."""
+    sectors: int
+    checksum: Checksum
+    """Of its data, unpacked."""
+    chunks: Chunks
+
+
 def read_chunks(source: ByteSource, trailer: Trailer) -> Chunks:
+    """The chunks of all block tables, as `read_tables`.
+
+    Raises:
+        CorruptInput, UnsafeInput, UnsupportedFeature: as `read_tables`.
+    """
+    chunks = Chunks(*(array("Q") for _ in Chunks._fields))
+    for table in read_tables(source, trailer):
+        for column, more in zip(chunks, table.chunks, strict=True):
+            column.extend(more)
+    return chunks
+
+
+def read_tables(source: ByteSource, trailer: Trailer) -> list[BlockTable]:
     """What the block tables say; of the chunks, only that their numbers are not beyond all bounds.
 
     Raises:
@@ -96,14 +125,15 @@ def read_chunks(source: ByteSource, trailer: Trailer) -> Chunks:
         at = trailer.resource_offset
         data = read_exactly(source, at, length, what="the resource fork")
         tables = list(_from_resource_fork(source, data, at))
-    chunks = Chunks(*(array("Q") for _ in Chunks._fields))
-    for number, table in enumerate(tables):
-        _add(chunks, table, trailer, source, number)
-    return chunks
+    return [
+        _table(stored, trailer, source, number, place)
+        for number, (place, stored) in enumerate(tables)
+    ]
 
 
-def _add(chunks: Chunks, stored: bytes, trailer: Trailer, source: ByteSource, number: int) -> None:
-    """Append the chunks of one block table."""
+def _table(
+    stored: bytes, trailer: Trailer, source: ByteSource, number: int, place: int
+) -> BlockTable:
 
     def wrong(problem: str) -> CorruptInput:
         return CorruptInput(
@@ -123,6 +153,7 @@ def _add(chunks: Chunks, stored: bytes, trailer: Trailer, source: ByteSource, nu
             f"is for sectors {table.first_sector} to {table.first_sector + table.sectors}; the "
             f"disk has {trailer.sectors}"
         )
+    chunks = Chunks(*(array("Q") for _ in Chunks._fields))
     words = decoded(stored[_TABLE.size : end], 8, "big")
     base = trailer.data_offset + table.data_offset
     for at in range(0, len(words), 5):
@@ -140,14 +171,17 @@ def _add(chunks: Chunks, stored: bytes, trailer: Trailer, source: ByteSource, nu
             strict=True,
         ):
             column.append(value)
+    checksum = read_checksum(table.checksum)
+    return BlockTable(number, place, table.first_sector, table.sectors, checksum, chunks)
 
 
 # --- Property list ------------------------------------------------------------------------------
 
 
-def _from_property_list(source: ByteSource, data: bytes, at: int) -> list[bytes]:
-    """The ``Data`` of each ``dict`` in the array ``resource-fork``, ``blkx``."""
-    tables: list[bytes] = []
+def _from_property_list(source: ByteSource, data: bytes, at: int) -> list[tuple[int, bytes]]:
+    """The ``Data`` of each ``dict`` in the array ``resource-fork``, ``blkx``; where it begins."""
+    tables: list[tuple[int, bytes]] = []
+    begin = 0
     path: list[str | None] = []
     text: list[str] | None = None
     parser = expat.ParserCreate()
@@ -158,13 +192,14 @@ def _from_property_list(source: ByteSource, data: bytes, at: int) -> list[bytes]
         return CorruptInput(source.name, at=place, code="dmg.property-list", problem=problem)
 
     def started(tag: str, _: dict[str, str]) -> None:
-        nonlocal text
+        nonlocal begin, text
         if tag in ("dict", "array"):
             if len(path) == _MAX_DEPTH:
                 raise wrong(f"the property list is nested deeper than {_MAX_DEPTH}")
             path.append("" if tag == "dict" else None)
         elif tag == "key" or (tag == "data" and path == ["resource-fork", "blkx", None, "Data"]):
             text = []
+            begin = at + parser.CurrentByteIndex
 
     def ended(tag: str) -> None:
         nonlocal text
@@ -174,9 +209,8 @@ def _from_property_list(source: ByteSource, data: bytes, at: int) -> list[bytes]
             found, text = "".join(text), None
             if tag == "data":
                 try:
-                    tables.append(
-                        binascii.a2b_base64("".join(found.split()).encode(), strict_mode=True)
-                    )
+                    packed = "".join(found.split()).encode()
+                    tables.append((begin, binascii.a2b_base64(packed, strict_mode=True)))
                 except ValueError as error:
                     raise wrong(f"a block table is no base64: {error}") from error
             elif path and path[-1] is not None:
@@ -210,8 +244,8 @@ def _from_property_list(source: ByteSource, data: bytes, at: int) -> list[bytes]
 # --- Resource fork ------------------------------------------------------------------------------
 
 
-def _from_resource_fork(source: ByteSource, data: bytes, at: int) -> Iterator[bytes]:
-    """The resources of type ``blkx``."""
+def _from_resource_fork(source: ByteSource, data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """The resources of type ``blkx``, and where each begins."""
     try:
         data_at, map_at, data_length, map_length = _RESOURCE_HEADER.unpack_from(data)
         resources = data[data_at : data_at + data_length]
@@ -231,7 +265,7 @@ def _from_resource_fork(source: ByteSource, data: bytes, at: int) -> Iterator[by
                 table = resources[start + _LONG.size : start + _LONG.size + length]
                 if len(table) < length:
                     raise StructError(f"a resource of {length} bytes reaches behind its end")
-                yield table
+                yield at + data_at + start + _LONG.size, table
     except StructError as error:
         raise CorruptInput(
             source.name,

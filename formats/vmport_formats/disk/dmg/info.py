@@ -8,6 +8,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from vmport_formats.disk.dmg.checksums import LENGTH as _CHECKSUM_LENGTH
+from vmport_formats.disk.dmg.checksums import Checksum, read_checksum
 from vmport_formats.disk.model import DiskFormat, ImageInfo
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.source import read_exactly
@@ -20,6 +22,10 @@ _TRAILER_LENGTH: Final = 512
 _MARK: Final = b"koly\0\0\0\4\0\0\2\0"
 """Signature, version 4, length 512."""
 _FIRST = Struct(">4sIII5QII")
+DATA_CHECKSUM_AT: Final = 0x50
+"""In the trailer: of all that is stored."""
+MASTER_CHECKSUM_AT: Final = 0x160
+"""In the trailer: of the checksums of the block tables."""
 _XML = Struct(">QQ")
 _XML_AT: Final = 0xD8
 _LAST = Struct(">IQ")
@@ -49,6 +55,7 @@ class Trailer(NamedTuple):
     at: int
     """Where it is itself; everything else lies before."""
     data_offset: int
+    data_length: int
     resource_offset: int
     resource_length: int
     xml_offset: int
@@ -56,6 +63,8 @@ class Trailer(NamedTuple):
     kind: int
     sectors: int
     """Of the disk."""
+    data_checksum: Checksum
+    master_checksum: Checksum
 
 
 def matches(source: ByteSource) -> bool:
@@ -140,10 +149,17 @@ def read_trailer(source: ByteSource) -> Trailer:
     return Trailer(
         at,
         first.data_offset,
+        first.data_length,
         first.resource_offset,
         first.resource_length,
         xml_offset,
         xml_length,
         kind,
         sectors,
+        _checksum(trailer, DATA_CHECKSUM_AT),
+        _checksum(trailer, MASTER_CHECKSUM_AT),
     )
+
+
+def _checksum(trailer: bytes, at: int) -> Checksum:
+    return read_checksum(trailer[at : at + _CHECKSUM_LENGTH])

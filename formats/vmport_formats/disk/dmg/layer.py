@@ -1,7 +1,7 @@
 """DMG content: chunks of any length, each stored in its own way.
 
-The checksums of tables and of the whole image are those of unpacked data, so that only who reads
-all of it can check them; bzip2, xz and zlib have their own in each chunk.
+Its checksums are over whole tables and the whole file, so that only who reads all of it can check
+them, as `check` does; bzip2, xz and zlib have their own in each chunk.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class DmgLayer:
         first = max(0, bisect_right(self._chunks.starts, offset // SECTOR) - 1)
         start = self._chunks.starts[first] * SECTOR if self._chunks.starts else 0
         if offset < start:
-            raise self._gap(offset // SECTOR)
+            raise gap(self._source, offset // SECTOR)
         return cut(self._runs(first, offset + length), start, offset, offset + length)
 
     def _runs(self, number: int, end: int) -> Iterator[Run]:
@@ -65,49 +65,68 @@ class DmgLayer:
         sector = starts[number] if starts else 0
         while sector * SECTOR < end:
             if number == len(starts) or starts[number] != sector:
-                raise self._gap(sector)
+                raise gap(self._source, sector)
             yield self._run(number)
             sector += counts[number]
             number += 1
 
     def _run(self, number: int) -> Run:
-        kind, sector, count, at, stored = (column[number] for column in self._chunks)
-        length = count * SECTOR
-        if kind == _ZERO:
-            return Run(length, Found.ZERO)
-        if kind == _IGNORED:
-            return Run(length, Found.ABSENT)
-        if at + stored > self._end:
-            raise self._wrong(
-                sector,
-                f"ends at {at + stored:#x}, behind the start of the trailer at {self._end:#x}",
-            )
-        if kind == _RAW:
-            if stored < length:
-                raise self._wrong(sector, f"stores {stored} bytes for {length} of the disk")
-            return Run(length, Found.STORED, self._source, at)
-        if max(length, stored) > _MAX_CHUNK:
-            raise self._wrong(
-                sector,
-                f"packs {length} bytes into {stored}; at most {_MAX_CHUNK} are unpacked at once",
-            )
-        code = "dmg.compressed-chunk"
-        unit = Unit(sector * SECTOR, length, self._source, at, stored, _PACKED[kind], code)
-        return Run(length, Found.PACKED, unit=unit)
+        return run_of(self._source, self._end, *(column[number] for column in self._chunks))
 
-    def _wrong(self, sector: int, problem: str) -> CorruptInput:
-        return CorruptInput(
-            self._source.name,
-            code="dmg.chunk",
-            problem=f"the chunk for sector {sector} of the disk {problem}",
-        )
 
-    def _gap(self, sector: int) -> CorruptInput:
-        return CorruptInput(
-            self._source.name,
-            code="dmg.gap",
-            problem=f"no chunk is for sector {sector} of the disk",
+def run_of(
+    source: ByteSource, end: int, kind: int, sector: int, count: int, at: int, stored: int
+) -> Run:
+    """The run that a chunk is; what it holds lies before host offset `end`.
+
+    Raises:
+        CorruptInput: it breaks a rule (``dmg.chunk``).
+    """
+    length = count * SECTOR
+    if kind == _ZERO:
+        return Run(length, Found.ZERO)
+    if kind == _IGNORED:
+        return Run(length, Found.ABSENT)
+    if at + stored > end:
+        problem = f"ends at {at + stored:#x}, behind the start of the trailer at {end:#x}"
+        raise _wrong(source, sector, problem)
+    if kind == _RAW:
+        if stored < length:
+            raise _wrong(source, sector, f"stores {stored} bytes for {length} of the disk")
+        return Run(length, Found.STORED, source, at)
+    if max(length, stored) > _MAX_CHUNK:
+        raise _wrong(
+            source,
+            sector,
+            f"packs {length} bytes into {stored}; at most {_MAX_CHUNK} are unpacked at once",
         )
+    code = "dmg.compressed-chunk"
+    unit = Unit(sector * SECTOR, length, source, at, stored, _PACKED[kind], code)
+    return Run(length, Found.PACKED, unit=unit)
+
+
+def _wrong(source: ByteSource, sector: int, problem: str) -> CorruptInput:
+    return CorruptInput(
+        source.name,
+        code="dmg.chunk",
+        problem=f"the chunk for sector {sector} of the disk {problem}",
+    )
+
+
+def gap(source: ByteSource, sector: int) -> CorruptInput:
+    """What is wrong with the image in `source` when nothing is for a sector of the disk."""
+    return CorruptInput(
+        source.name, code="dmg.gap", problem=f"no chunk is for sector {sector} of the disk"
+    )
+
+
+def overlap(source: ByteSource, sector: int) -> CorruptInput:
+    """What is wrong with the image in `source` when two chunks are for a sector of the disk."""
+    return CorruptInput(
+        source.name,
+        code="dmg.overlap",
+        problem=f"two chunks are for sector {sector} of the disk",
+    )
 
 
 def open_layer(source: ByteSource, opener: Opener) -> DmgLayer:
@@ -123,20 +142,21 @@ def open_layer(source: ByteSource, opener: Opener) -> DmgLayer:
     info = read_info(source)
     trailer = read_trailer(source)
     chunks = read_chunks(source, trailer)
-    _check_kinds(source, chunks)
+    check_kinds(source, chunks)
     ordered = _ordered(chunks)
     ends = array("Q", map(add, ordered.starts, ordered.counts))
     for number, overlaps in enumerate(map(gt, ends, ordered.starts[1:])):
         if overlaps:
-            raise CorruptInput(
-                source.name,
-                code="dmg.overlap",
-                problem=f"two chunks are for sector {ordered.starts[number + 1]} of the disk",
-            )
+            raise overlap(source, ordered.starts[number + 1])
     return DmgLayer(source, info, ordered, trailer.at)
 
 
-def _check_kinds(source: ByteSource, chunks: Chunks) -> None:
+def check_kinds(source: ByteSource, chunks: Chunks) -> None:
+    """Check that chunks are of kinds that can be read.
+
+    Raises:
+        UnsupportedFeature: one is not (``dmg.compression``).
+    """
     for kind in set(chunks.kinds) - {_ZERO, _RAW, _IGNORED, *_PACKED}:
         name = _UNSUPPORTED.get(kind)
         raise UnsupportedFeature(

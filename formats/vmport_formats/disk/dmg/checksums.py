@@ -1,0 +1,96 @@
+"""The checksums of a DMG: what its trailer and its block tables say their data sums to.
+
+Layout: as Apple's hdiutil writes it, which Apple has never published: a kind, a length in bits, and
+room for 128 bytes.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_HEAD = Struct(">II")
+VALUE_AT: Final = _HEAD.size
+"""Where the value is in a stored checksum."""
+LENGTH: Final = 136
+"""Of a stored checksum."""
+_NONE: Final = 0
+_CRC32: Final = 2
+_MOST_BITS: Final = 8 * (LENGTH - _HEAD.size)
+_POLYNOMIAL: Final = 0xEDB8_8320
+"""Of the CRC-32, the bit of x^31 lowest."""
+_ONE: Final = 1 << 31
+_BYTE: Final = 1 << 23
+"""x^8."""
+
+
+class Checksum(NamedTuple):
+    """One as stored."""
+
+    kind: int
+    bits: int
+    room: bytes
+    """For its value, which is at the start."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one at all."""
+        return self.kind != _NONE and self.bits != 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is a CRC-32, the only kind that is in use."""
+        return (self.kind, self.bits) == (_CRC32, 32)
+
+    @property
+    def crc32(self) -> int:
+        """Its value, if it is known."""
+        return int.from_bytes(self.room[:4], "big")
+
+    @property
+    def value(self) -> bytes:
+        """Its value as stored, of whatever kind."""
+        return self.room[: min(self.bits, _MOST_BITS) // 8]
+
+
+def read_checksum(stored: bytes) -> Checksum:
+    """The checksum in `LENGTH` bytes."""
+    kind, bits = _HEAD.unpack_from(stored)
+    return Checksum(kind, bits, stored[_HEAD.size : LENGTH])
+
+
+def crc32_of_all(checksums: Iterable[Checksum]) -> int:
+    """What the checksums of all block tables, in their order, sum to."""
+    total = 0
+    for checksum in checksums:
+        total = crc32(checksum.value, total)
+    return total
+
+
+def crc32_with_zeros(before: int, count: int) -> int:
+    """The CRC-32 of something that has `before`, with `count` zero bytes behind it.
+
+    It takes as many steps as `count` has bits.
+    """
+    factor, power = _ONE, _BYTE
+    while count:
+        if count & 1:
+            factor = _product(factor, power)
+        power = _product(power, power)
+        count >>= 1
+    return _product(before ^ 0xFFFF_FFFF, factor) ^ 0xFFFF_FFFF
+
+
+def _product(one: int, other: int) -> int:
+    """Of two polynomials modulo that of the CRC-32."""
+    product = 0
+    while one:
+        if one & _ONE:
+            product ^= other
+        one = one << 1 & 0xFFFF_FFFF
+        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
+    return product
