@@ -26,6 +26,7 @@ from tests.content import (
 from tests.vmdk_stream import walk
 from vmport_formats.disk.check import check_image
 from vmport_formats.disk.image import open_image
+from vmport_formats.disk.packing import Effort
 from vmport_formats.disk.vmdk.description import AdapterType, geometry, plain_name
 from vmport_formats.disk.vmdk.sparse_composer import SparseComposer, SparseOptions
 from vmport_formats.disk.vmdk.stream_composer import StreamComposer, StreamOptions
@@ -90,7 +91,7 @@ def test_any_disk_reads_back(
 ) -> None:
     path = tmp_path_factory.mktemp("composed") / "disk.vmdk"
     if subformat == "streamOptimized":
-        options |= {"compression": "small" if small else "fast"}
+        options |= {"compression": Effort.SMALL if small else Effort.FAST}
     composer = composer_of(subformat, len(content), **options)
     compose(composer, content, path, batch=batch * GRAIN)
     truth = content.ljust(composer.virtual_size, b"\0")
@@ -119,11 +120,11 @@ def no_other_file(reference: Reference) -> ByteSource:
     raise AssertionError(reference)
 
 
-@pytest.mark.parametrize("compression", ["fast", "small"])
+@pytest.mark.parametrize("compression", Effort)
 @given(content=disks())
 @settings(max_examples=10, deadline=None)
 def test_a_stream_follows_the_specification(
-    compression: str, content: bytes, tmp_path_factory: pytest.TempPathFactory
+    compression: Effort, content: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("composed") / "disk.vmdk"
     composer = StreamComposer(len(content), StreamOptions(compression=compression))
@@ -178,8 +179,8 @@ def test_a_stream_is_written_from_front_to_back() -> None:
     assert composer.length == writes[-1].offset + len(writes[-1].data)
 
 
-@pytest.mark.parametrize("compression", ["fast", "small"])
-def test_what_cannot_be_compressed_is_a_stream_all_the_same(compression: str) -> None:
+@pytest.mark.parametrize("compression", Effort)
+def test_what_cannot_be_compressed_is_a_stream_all_the_same(compression: Effort) -> None:
     composer = StreamComposer(GRAIN, StreamOptions(compression=compression))
     noise = patchwork(64 * GRAIN, GRAIN, seed=5)
     for place in range(0, len(noise), GRAIN):
@@ -417,7 +418,7 @@ def test_options_that_cannot_be_written(subformat: str, wrong: dict[str, Any]) -
 
 def test_a_stream_is_fast_or_small() -> None:
     with pytest.raises(ValueError, match="fast, small"):
-        StreamOptions(compression="zstd")
+        StreamOptions(compression="zstd")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sector"):
         StreamComposer(0)
 

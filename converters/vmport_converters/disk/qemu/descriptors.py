@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vmport_formats.disk.vmdk.description import descriptor_text
 from vmport_formats.disk.vmdk.descriptor import NO_PARENT, ExtentType
 from vmport_formats.units import SECTOR
 
@@ -55,15 +56,13 @@ def _write(link: Link, folder: Path, stem: str) -> Path:
         lines.append(f'RW {piece.size // SECTOR} {kind} "{name}"{offset}')
     _, create_type = _TYPES[link.pieces[0].type]
     descriptor = folder / f"{stem}.vmdk"
-    descriptor.write_text(
-        "# Disk DescriptorFile\n"
-        "version=1\n"
-        f"CID={_content_id(link, 'cid', 0):08x}\n"
-        f"parentCID={_content_id(link, 'parent-cid', NO_PARENT):08x}\n"
-        f'createType="{create_type}"\n'
-        "# Extent description\n" + "\n".join(lines) + "\n",
-        encoding="ascii",
+    text = descriptor_text(
+        create_type,
+        lines,
+        cid=_content_id(link, "cid", 0),
+        parent_cid=_content_id(link, "parent-cid", NO_PARENT),
     )
+    descriptor.write_text(text, encoding="ascii")
     return descriptor
 
 

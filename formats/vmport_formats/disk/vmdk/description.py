@@ -18,11 +18,11 @@ from vmport_formats.units import GIB, SECTOR, Sectors
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MAX_NAME: Final = 255
+_LONGEST_NAME: Final = 255
 """Bytes of the name of a file."""
 _NAME: Final = re.compile(r'[^\x00-\x1f\x7f"/\\]+')
 _SAME_NAME: Final = "disk.vmdk"
-_MAX_CID: Final = 0xFFFF_FFFD  # the two above it stand for no parent, and for no content yet
+_LAST_CID: Final = 0xFFFF_FFFD  # the two above it stand for no parent, and for no content yet
 _UNMANAGED_TOOLS: Final = 0x7FFF_FFFF
 
 
@@ -95,11 +95,11 @@ class Description:
             raise ValueError("hwversion is 1 to 99")
         if not 0 <= self.toolsversion < 1 << 31:
             raise ValueError("toolsversion is 0 to 2147483647")
-        if self.cid is not None and not 0 <= self.cid <= _MAX_CID:
-            raise ValueError(f"cid is 0 to {_MAX_CID}")
+        if self.cid is not None and not 0 <= self.cid <= _LAST_CID:
+            raise ValueError(f"cid is 0 to {_LAST_CID}")
         if plain_name(self.name) != self.name:
             raise ValueError(
-                f"name is at most {MAX_NAME} bytes, with no control character in it, "
+                f"name is at most {_LONGEST_NAME} bytes, with no control character in it, "
                 "nor a quote or slash"
             )
 
@@ -109,7 +109,7 @@ class Description:
         shape = geometry(adapter, sectors)
         cid = self.cid
         if cid is None:
-            cid = crc32(f"{sectors} {self.name}".encode()) % (_MAX_CID + 1)
+            cid = crc32(f"{sectors} {self.name}".encode()) % (_LAST_CID + 1)
         version = self.hwversion or (6 if self.compat6 else 4)
         return descriptor_text(
             create_type,
@@ -132,7 +132,7 @@ def plain_name(name: str) -> str:
         length = len(name.encode())
     except UnicodeEncodeError:  # it has bytes that are no text
         return _SAME_NAME
-    return name if length <= MAX_NAME and _NAME.fullmatch(name) else _SAME_NAME
+    return name if length <= _LONGEST_NAME and _NAME.fullmatch(name) else _SAME_NAME
 
 
 def descriptor_text(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.composer import Write
-from vmport_formats.disk.packing import zlib_fast, zlib_small
+from vmport_formats.disk.packing import Effort, zlib_fast, zlib_small
 from vmport_formats.disk.vmdk.description import AdapterType, Description
 from vmport_formats.disk.vmdk.sparse import (
     AT_END,
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
     from vmport_formats.disk.composer import Data
 
-_COMPRESSIONS: Final[dict[str, Callable[[Data], bytes]]] = {
-    "fast": zlib_fast,
-    "small": zlib_small,
+_COMPRESSIONS: Final[dict[Effort, Callable[[Data], bytes]]] = {
+    Effort.FAST: zlib_fast,
+    Effort.SMALL: zlib_small,
 }
 _OVERHEAD: Final = GRAIN_SECTORS
 _PADDING: Final = bytes(SECTOR)
@@ -64,8 +64,7 @@ class StreamOptions(Description):
 
     adapter_type: str = AdapterType.LSILOGIC
     whole_grains: bool = True
-    compression: str = "fast"
-    """``fast`` or ``small``."""
+    compression: Effort = Effort.FAST
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value that cannot be written."""
