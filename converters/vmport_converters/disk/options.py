@@ -328,10 +328,19 @@ def read_options(target: DiskFormat, given: Iterable[str]) -> dict[str, str]:
         chosen[key] = read
     defaults = {key: option.default for key, option in table.items() if option.default}
     options = {**defaults, **chosen}
+    check_options(target, options)
+    return options
+
+
+def check_options(target: DiskFormat, options: Mapping[str, str]) -> None:
+    """That they go together.
+
+    Raises:
+        UsageError: they do not.
+    """
     for broken, why in _CONFLICTS.get(target, ()):
         if broken(options):
             raise UsageError(None, code="usage.option-conflict", problem=f"-o: {why}")
-    return options
 
 
 def _unknown_key(target: DiskFormat, key: str) -> UsageError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.disk.options import TARGETS
+from vmport_converters.disk.options import TARGETS, check_options
 from vmport_converters.disk.qemu.supported import check_supported
 from vmport_converters.disk.supported import worth_saying
 from vmport_formats.disk.model import DiskFormat
@@ -91,6 +91,7 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
     """
     target, options = wish.target, dict(wish.options)
     compression = _compression(target, options, wish.compression)
+    check_options(target, options)
     size = Bytes(-(-facts.virtual_size // wish.size_multiple) * wish.size_multiple)
     _check_size(facts, target, size)
     engine, reasons = _engine(target, options, compression, wish)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmport_converters.disk.chain import Chain, Link
 from vmport_converters.disk.options import read_options
-from vmport_converters.disk.plan import Conversion, plan_conversion
-from vmport_converters.disk.qemu_img import (
+from vmport_converters.disk.plan import Compression, Conversion, Engine, Wish, plan_conversion
+from vmport_converters.disk.qemu.chain import Chain, Link
+from vmport_converters.disk.qemu.command import (
     Node,
     ProgressReader,
     compare_argv,
@@ -20,6 +21,8 @@ from vmport_converters.disk.qemu_img import (
     explain_opening,
     source_node,
 )
+from vmport_converters.disk.source import Facts
+from vmport_converters.disk.stamps import Stamps
 from vmport_formats.disk.model import DiskFormat, ImageInfo, Snapshot
 from vmport_formats.errors import (
     CorruptInput,
@@ -28,6 +31,7 @@ from vmport_formats.errors import (
     UnreadableInput,
     UsageError,
 )
+from vmport_formats.references import Reference, ReferenceKind
 from vmport_formats.units import GIB, MIB, Bytes
 
 
@@ -36,28 +40,127 @@ def image(disk_format: DiskFormat, size: int = MIB, **fields: object) -> ImageIn
     return replace(info, **fields)  # type: ignore[arg-type]
 
 
+def facts(*infos: ImageInfo, data: int = 0, snapshot: str | None = None) -> Facts:
+    return Facts("0", infos, infos[0].virtual_size, data, snapshot)
+
+
 def chain(*infos: ImageInfo) -> Chain:
     links = tuple(Link(f"/d/{number}", info) for number, info in enumerate(infos))
-    return Chain("0", links, ())
+    return Chain("0", links, Stamps())
 
 
-def plan(source: Chain, target: DiskFormat, *options: str) -> Conversion:
-    return plan_conversion(source, target, read_options(target, options))
+def plan(
+    source: Facts,
+    target: DiskFormat,
+    *options: str,
+    compression: Compression | None = None,
+    engine: Engine | None = None,
+    size_multiple: int = 1,
+) -> Conversion:
+    chosen = read_options(target, options)
+    return plan_conversion(source, Wish(target, chosen, compression, engine, size_multiple))
 
 
 def test_a_plan() -> None:
-    source = chain(image(DiskFormat.QCOW2))
+    source = facts(image(DiskFormat.QCOW2), data=256 * 1024)
     assert plan(source, DiskFormat.VHD, "subformat=fixed") == Conversion(
         source=source,
         target=DiskFormat.VHD,
         options=(("force_size", "on"), ("subformat", "fixed")),
+        compression=Compression.NONE,
+        engine=Engine.NATIVE,
+        reasons=("it writes VHD itself",),
+        copied_first=None,
         virtual_size=Bytes(MIB),
         may_grow=False,
         length=None,
         ordered=False,
         reserved=Bytes(0),
+        at_most=Bytes(257 * 1024 + 4 * MIB),
         notes=(),
     )
+
+
+RAW = facts(image(DiskFormat.RAW))
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "engine"),
+    [
+        ("raw", "", Engine.NATIVE),
+        ("qcow2", "cluster_size=4k,extended_l2=off,lazy_refcounts=on", Engine.NATIVE),
+        ("vmdk", "", Engine.NATIVE),
+        ("vmdk", "subformat=streamOptimized", Engine.NATIVE),
+        ("vmdk", "subformat=monolithicFlat", Engine.QEMU_IMG),
+        ("vmdk", "subformat=twoGbMaxExtentSparse", Engine.QEMU_IMG),
+        ("vhd", "subformat=fixed", Engine.NATIVE),
+        ("vhdx", "", Engine.QEMU_IMG),
+        ("vdi", "static=on", Engine.NATIVE),
+        ("qcow2", "preallocation=metadata", Engine.QEMU_IMG),
+    ],
+)
+def test_the_engine_that_can(target: str, options: str, engine: Engine) -> None:
+    named = DiskFormat.named(target)
+    made = plan(RAW, named, *options.split())
+    assert made.engine is engine
+    assert made.reasons
+    assert plan(RAW, named, *options.split(), engine=Engine.QEMU_IMG).engine is Engine.QEMU_IMG
+    if engine is Engine.QEMU_IMG:
+        with pytest.raises(UsageError, match=re.escape(f"--engine native: {made.reasons[0]}")):
+            plan(RAW, named, *options.split(), engine=Engine.NATIVE)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "compression", "problem"),
+    [
+        ("raw", "", "fast", "raw images are not compressed"),
+        ("vhdx", "", "small", "VHDX images are not compressed"),
+        ("vmdk", "", "fast", "only -o subformat=streamOptimized is compressed"),
+        ("vmdk", "subformat=streamOptimized", "zstd", "deflate: fast or small"),
+        ("vmdk", "subformat=streamOptimized", "none", "is always compressed"),
+        ("qcow2", "compression_type=zstd", "fast", "compression_type=zstd is another"),
+        ("qcow2", "compat=0.10", "zstd", "compat=0.10 knows no"),
+    ],
+)
+def test_compression_that_a_format_has_not(
+    target: str, options: str, compression: str, problem: str
+) -> None:
+    with pytest.raises(UsageError, match=problem):
+        plan(RAW, DiskFormat.named(target), *options.split(), compression=Compression(compression))
+
+
+def test_compression_and_the_option_that_goes_with_it() -> None:
+    made = plan(RAW, DiskFormat.QCOW2, compression=Compression.ZSTD)
+    assert dict(made.options) == {"compression_type": "zstd"}
+    assert plan(RAW, DiskFormat.QCOW2).compression is Compression.NONE
+    stream = plan(RAW, DiskFormat.VMDK, "subformat=streamOptimized")
+    assert stream.compression is Compression.FAST
+
+
+def test_what_qemu_img_must_not_read_itself() -> None:
+    def copied(source: Facts) -> str | None:
+        return plan(source, DiskFormat.VHDX).copied_first
+
+    assert copied(RAW) is None
+    encrypted = facts(image(DiskFormat.QCOW2, encrypted=True))
+    assert copied(encrypted) == "the source is encrypted"
+    assert plan(encrypted, DiskFormat.VDI).copied_first is None
+    assert plan(encrypted, DiskFormat.VDI).notes == (
+        "the source is encrypted; the destination is not",
+    )
+    assert copied(facts(image(DiskFormat.QCOW2), snapshot="1")) == "the snapshot '1' is read"
+    parent = Reference(ReferenceKind.PARENT, "p")
+    child = facts(image(DiskFormat.VHD, references=(parent,)), image(DiskFormat.VHD))
+    assert "qemu-img would read that as zeros" in (copied(child) or "")
+
+
+def test_a_size_that_has_to_be_a_multiple() -> None:
+    odd = facts(image(DiskFormat.RAW, MIB + 512, file_size=Bytes(MIB + 100)))
+    made = plan(odd, DiskFormat.RAW, size_multiple=MIB)
+    assert (made.virtual_size, made.length) == (2 * MIB, None)
+    assert made.notes == ("the disk was made longer, from 1049088 to 2097152 bytes",)
+    with pytest.raises(UsageError, match="has to become a multiple of 1 MiB long"):
+        plan(odd, DiskFormat.RAW, size_multiple=MIB, engine=Engine.QEMU_IMG)
 
 
 @pytest.mark.parametrize(
@@ -77,14 +180,14 @@ def test_a_plan() -> None:
 def test_writes_overtake_each_other_only_where_it_does_not_show(
     target: str, options: str, ordered: bool
 ) -> None:
-    made = plan(chain(image(DiskFormat.RAW)), DiskFormat.named(target), *options.split())
+    made = plan(RAW, DiskFormat.named(target), *options.split(), engine=Engine.QEMU_IMG)
     assert made.ordered is ordered
-    argv = convert_argv("/q", made, source_node(made.source), "out")
+    argv = convert_argv("/q", made, source_node(chain(*RAW.infos)), "out")
     assert ("-W" in argv) is not ordered
 
 
 def test_a_raw_length_is_kept_where_it_can_be() -> None:
-    source = chain(image(DiskFormat.RAW, 1024, file_size=Bytes(600)))
+    source = facts(image(DiskFormat.RAW, 1024, file_size=Bytes(600)))
     assert plan(source, DiskFormat.RAW).length == 600
     assert plan(source, DiskFormat.RAW).notes == ()
     assert plan(source, DiskFormat.VDI).length is None
@@ -100,7 +203,7 @@ def test_what_is_lost_is_said() -> None:
         snapshots=(Snapshot("1", "before", Bytes(0), 0), Snapshot("2", "", Bytes(0), 0)),
         details={"bitmaps": [{"name": "backup"}]},
     )
-    assert plan(chain(top, image(DiskFormat.RAW)), DiskFormat.VMDK).notes == (
+    assert plan(facts(top, image(DiskFormat.RAW)), DiskFormat.VMDK).notes == (
         "2 images, each resting on the next, became one",
         "internal snapshots were not copied: before, 2",
         "dirty bitmaps were not copied: backup",
@@ -109,15 +212,15 @@ def test_what_is_lost_is_said() -> None:
 
 
 def test_a_disk_that_is_too_large() -> None:
-    large = chain(image(DiskFormat.RAW, 2040 * GIB + 512))
+    large = facts(image(DiskFormat.RAW, 2040 * GIB + 512))
     with pytest.raises(UsageError, match=r"2190433320960 \(2040 GiB\)"):
         plan(large, DiskFormat.VHD)
-    assert plan(chain(image(DiskFormat.RAW, 2040 * GIB)), DiskFormat.VHD).notes == ()
+    assert plan(facts(image(DiskFormat.RAW, 2040 * GIB)), DiskFormat.VHD).notes == ()
 
 
 def test_every_file_and_format_of_a_chain_is_told() -> None:
     source = chain(image(DiskFormat.QCOW2), image(DiskFormat.VMDK), image(DiskFormat.RAW))
-    made = plan(source, DiskFormat.QCOW2, "compat=1.1")
+    made = plan(facts(*(link.info for link in source.links)), DiskFormat.QCOW2, "compat=1.1")
     assert convert_argv("/q", made, source_node(source, {"/d/1": "/s/1.vmdk"}), "-o") == [
         "/q", "convert", "-p", "-O", "qcow2", "-o", "compat=1.1", "-t", "unsafe", "-m", "16",
         "--image-opts", "--",

@@ -47,8 +47,13 @@ def _raw(plan: Conversion, _options: Mapping[str, str], _name: str, _identity: b
 
 
 def _qcow2(plan: Conversion, options: Mapping[str, str], _name: str, _identity: bytes) -> Composer:
-    from vmport_formats.disk.qcow2.composer import Qcow2Composer, Qcow2Options
+    from vmport_formats.disk.packing import Effort
+    from vmport_formats.disk.qcow2.composer import Qcow2Composer
+    from vmport_formats.disk.qcow2.header import Compression as Type
+    from vmport_formats.disk.qcow2.options import Qcow2Options
 
+    packs = plan.compression is not Compression.NONE
+    small = plan.compression is Compression.SMALL
     return Qcow2Composer(
         plan.virtual_size,
         Qcow2Options(
@@ -57,8 +62,8 @@ def _qcow2(plan: Conversion, options: Mapping[str, str], _name: str, _identity: 
             refcount_bits=int(options.get("refcount_bits", 16)),
             lazy_refcounts=options.get("lazy_refcounts") == "on",
             extended_l2=options.get("extended_l2") == "on",
-            compression_type=options.get("compression_type", "zlib"),
-            compression=None if plan.compression is Compression.NONE else plan.compression.value,
+            compression_type=Type.ZSTD if options.get("compression_type") == "zstd" else Type.ZLIB,
+            compress=(Effort.SMALL if small else Effort.FAST) if packs else None,
         ),
     )
 
