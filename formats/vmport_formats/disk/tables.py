@@ -22,7 +22,7 @@ from vmport_formats.units import MIB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vmport_formats.disk.occupancy import Occupancy
+    from vmport_formats.disk.occupancy import BlockOccupancy, Occupancy
     from vmport_formats.source import ByteSource
 
 _BATCH: Final = 4096
@@ -111,7 +111,9 @@ class EntryTable(Protocol):
 class TableReader:
     """Reads tables of one kind in an image; safe in several threads at once."""
 
-    def __init__(self, source: ByteSource, kind: EntryKind, occupancy: Occupancy) -> None:
+    def __init__(
+        self, source: ByteSource, kind: EntryKind, occupancy: Occupancy | BlockOccupancy
+    ) -> None:
         """`occupancy` is of the file, and what the header places is marked in it."""
         self._source = source
         self._kind = kind

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.bitmaps import bit_runs_at, stored_runs
 from vmport_formats.disk.layer import Found, Run, cut, joined
-from vmport_formats.disk.occupancy import Occupancy
+from vmport_formats.disk.occupancy import block_occupancy
 from vmport_formats.disk.tables import EntryKind, FlatTable, TableReader
 from vmport_formats.disk.vhd.info import read_vhd
 from vmport_formats.disk.vhd.layout import FOOTER_LENGTH, HEADER_LENGTH, UNUSED_ENTRY
@@ -67,9 +67,7 @@ class DynamicLayer:
             step=self._stride // SECTOR,
             place=lambda sector: (sector * SECTOR, self._stride, True),
         )
-        occupancy = Occupancy(0, SECTOR)
-        for place in _taken(vhd, dynamic):
-            occupancy.take([place])
+        occupancy = block_occupancy(self._stride, SECTOR, _taken(vhd, dynamic))
         reader = TableReader(self._source, kind, occupancy)
         return FlatTable(reader, dynamic.header.table_offset, dynamic.header.max_table_entries)
 
