@@ -342,7 +342,7 @@ def test_a_huge_disk_costs_what_its_data_do(subformat: str, tmp_path: Path) -> N
     ("subformat", "size"), [("monolithicSparse", TIB), ("streamOptimized", HUGE)]
 )
 def test_memory_does_not_follow_the_disk(subformat: str, size: int) -> None:
-    """But for 4 bytes a table, of the disk that is a stream."""
+    """But for 12 bytes a table, of the disk that is a stream, where there is data for it."""
     tracemalloc.start()
     composer = composer_of(subformat, size)
     packed = composer.pack and composer.pack(b"\x01" * GRAIN)
@@ -356,6 +356,14 @@ def test_memory_does_not_follow_the_disk(subformat: str, size: int) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 * MIB
+
+
+def test_a_stream_of_the_largest_disk_takes_no_room() -> None:
+    """Whatever its source says of its size."""
+    composer = StreamComposer((1 << 63) - 1)
+    writes = [*composer.begin(), *composer.add((1 << 63) - GRAIN, b"\x01" * GRAIN)]
+    writes += composer.finish()
+    assert sum(len(write.data) for write in writes) < 8 * KIB
 
 
 def test_a_file_ends_where_its_tables_cannot_point(tmp_path: Path) -> None:

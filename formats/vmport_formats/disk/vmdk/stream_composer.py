@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.composer import Write
@@ -54,8 +55,8 @@ _COMPRESSIONS: Final[dict[Effort, Callable[[Data], bytes]]] = {
 }
 _OVERHEAD: Final = GRAIN_SECTORS
 _PADDING: Final = bytes(SECTOR)
-_DIRECTORY_PART: Final = 1 << 18
-"""Bytes of the directory that are written at a time."""
+_DIRECTORY_PART: Final = 1 << 16
+"""Entries of the directory that are written at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class StreamComposer:
         self._capacity = capacity_of(size, whole_grains=self._options.whole_grains)
         self._deflate = _COMPRESSIONS[self._options.compression]
         self._tables = GrainTables(-(-self._capacity // GRAIN_SECTORS))
-        self._directory = array("I", bytes(4 * self._tables.count))
+        self._numbers = array("Q")
+        self._places = array("I")
         self._end = int(_OVERHEAD)
 
     @property
@@ -137,14 +139,10 @@ class StreamComposer:
         """See `Composer`."""
         if table := self._tables.last():
             yield self._table(table)
-        directory = little(self._directory)
-        sectors = -(-len(directory) // SECTOR)
+        sectors = -(-4 * self._tables.count // SECTOR)
         yield self._append(Marker.GRAIN_DIRECTORY.of(sectors))
         at = self._end
-        for start in range(0, len(directory), _DIRECTORY_PART):
-            part = directory[start : start + _DIRECTORY_PART]
-            if part.count(0) < len(part):
-                yield Write(at * SECTOR + start, part)
+        yield from self._directory(at * SECTOR)
         self._end += sectors
         check_fits(self._end)
         yield self._append(Marker.FOOTER.of(1), self._header(at))
@@ -169,8 +167,22 @@ class StreamComposer:
             compress_algorithm=1,
         ).sector()
 
+    def _directory(self, at: int) -> Iterator[Write]:
+        """Its parts that have an entry, which are as many as there is data for."""
+        for _, group in groupby(range(len(self._numbers)), self._part_of):
+            indices = list(group)
+            start = self._numbers[indices[0]]
+            part = array("I", bytes(4 * (self._numbers[indices[-1]] + 1 - start)))
+            for index in indices:
+                part[self._numbers[index] - start] = self._places[index]
+            yield Write(at + 4 * start, little(part))
+
+    def _part_of(self, index: int) -> int:
+        return self._numbers[index] // _DIRECTORY_PART
+
     def _table(self, table: Table) -> Write:
-        self._directory[table.number] = self._end + 1  # behind its marker
+        self._numbers.append(table.number)
+        self._places.append(self._end + 1)  # behind its marker
         return self._append(Marker.GRAIN_TABLE.of(TABLE_SECTORS), table.data)
 
     def _append(self, head: bytes, rest: bytes = b"") -> Write:
