@@ -38,6 +38,8 @@ FEATURE_NAME: Final = Struct("BB46s")
 _BITMAPS = Struct(">IIQQ")
 _ENCRYPTION_HEADER = Struct(">QQ")
 
+_FIRST_LOOK: Final = 4096
+"""All extensions are in it, as a rule; they can take up to 2 MiB."""
 MAX_BACKING_FORMAT: Final = 15
 """Bytes of a format's name, as in qemu."""
 MAX_BITMAPS: Final = 65535
@@ -85,21 +87,19 @@ def read_extensions(source: ByteSource, header: Header) -> Extensions:
     """
     found = Extensions()
     seen: set[int] = set()
-    area = source.read_at(0, header.extensions_end)
+    area = source.read_at(0, min(header.extensions_end, _FIRST_LOOK))
     offset = header.header_length
     while offset < header.extensions_end:
         if offset + PREFIX.size > header.extensions_end:
             raise _too_long(source, offset, header)
-        if offset + PREFIX.size > len(area):
-            raise _cut(source, offset)
+        area = _reaching(source, header, area, offset, offset + PREFIX.size)
         kind, length = PREFIX.unpack_from(area, offset)
         start = offset + PREFIX.size
         if start + length > header.extensions_end:
             raise _too_long(source, offset, header)
         if kind == ExtensionType.END:
             break
-        if start + length > len(area):
-            raise _cut(source, offset)
+        area = _reaching(source, header, area, offset, start + length)
         if kind in seen:
             raise CorruptInput(
                 source.name,
@@ -119,6 +119,15 @@ def read_extensions(source: ByteSource, header: Header) -> Extensions:
             problem="says that it is encrypted with LUKS, but points to no LUKS header",
         )
     return found
+
+
+def _reaching(source: ByteSource, header: Header, area: bytes, offset: int, end: int) -> bytes:
+    """`area`, or all of the extensions where that ends before the `end` of the one at `offset`."""
+    if end > len(area):
+        area = source.read_at(0, header.extensions_end)
+    if end > len(area):
+        raise _cut(source, offset)
+    return area
 
 
 def _take(

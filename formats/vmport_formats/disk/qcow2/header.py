@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -101,8 +100,7 @@ class _Version2(NamedTuple):
     snapshots_offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A header all of whose own fields keep their rules; the tables are only placed, not read."""
 
     version: int

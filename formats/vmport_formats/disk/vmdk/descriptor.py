@@ -53,6 +53,9 @@ class ExtentType(StrEnum):
         return "vmdk" if self.value in sparse else "raw"
 
 
+_EXTENT_TYPES: Final = frozenset(ExtentType)
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """One line of the extent description: a piece of the disk, in order."""
@@ -135,8 +138,10 @@ _KEYS: Final = {
         "objectType",
     )
 }
-# Before the keys of a disk that Workstation encrypts.
-_PREFIXES: Final = ("encryption.",)
+_DATABASE: Final = "ddb."
+# What begins keys that are kept as they are spelt; the last, those of a disk that Workstation
+# encrypts.
+_ANY_CASE: Final = (_DATABASE, "encryption.")
 
 # The encodings that a descriptor may declare, as VMware and as Python name them.  A table, for
 # Python's own list has codecs that are no encodings at all.
@@ -162,17 +167,23 @@ _ENCODINGS: Final = {
     **{f"windows-{page}": f"cp{page}" for page in range(1250, 1259)},
 }
 
-# A line that is not blank, from its first character.
-_LINE: Final = re.compile(r"[^ \t\r\n][^\n]*")
-_KEY_LINE: Final = re.compile(r'([A-Za-z][\w.:-]*)[ \t]*=[ \t]*(?:"([^"]*)"|([^"]*))')
+# A line that is neither blank nor a comment: an extent's, or a key and its value, or neither.
+_LINE: Final = re.compile(
+    r"""^[ \t\r]*+(?:
+        ((?:RW|RDONLY|NOACCESS)\b(?![ \t]*=)[^\n]*)
+        | ([A-Za-z][\w.:-]*+) [ \t]*+ = [ \t]*+ (?: "([^"\n]*+)"[ \t\r]*+ | ([^"\n]*+) ) $
+        | [^ \t\r\n\#][^\n]*
+    )""",
+    re.MULTILINE | re.VERBOSE,
+)
 _EXTENT_LINE: Final = re.compile(
     r"(RW|RDONLY|NOACCESS)[ \t]+(\d{1,20})[ \t]+(\w+)"
     r'(?:[ \t]+"([^"]*)"(?:[ \t]+(\d{1,20})(?:[ \t]+(.*))?)?)?'
 )
-_EXTENT_START: Final = re.compile(r"(RW|RDONLY|NOACCESS)\b(?![ \t]*=)")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{1,8}")
 _MAX_NOTED: Final = 16
+_BLANKS: Final = " \t\r"
 
 
 def looks_like_descriptor(head: bytes) -> bool:
@@ -200,67 +211,71 @@ def parse_descriptor(data: bytes, *, path: str, where: str = "") -> Descriptor:
         UnsupportedFeature: an extent is of a type that is not known.
     """
     raw = data.partition(b"\0")[0]
-    text = raw.decode("latin-1")  # names are decoded once the encoding is known
-    parser = _Parser(path, where)
-    number, counted = 1, 0
-    for match in _LINE.finditer(text):
-        if match[0].startswith("#"):
-            continue
-        number += text.count("\n", counted, match.start())
-        counted = match.start()
-        parser.take(number, match[0].rstrip(" \t\r"))
-    return parser.descriptor(raw)
+    parser = _Parser(raw, path, where)
+    parser.read()
+    return parser.descriptor()
 
 
 class _Parser:
     """Sorts lines into keys, extents and the rest."""
 
-    def __init__(self, path: str, where: str) -> None:
+    def __init__(self, raw: bytes, path: str, where: str) -> None:
+        self._raw = raw
+        self._text = raw.decode("latin-1")  # names are decoded once the encoding is known
         self._path = path
         self._where = where
-        self._lines = 0
+        self._counted, self._number = 0, 1
         self._values: dict[str, str] = {}
         self._database: dict[str, str] = {}
         self._extents: list[Extent] = []
         self._unknown: list[Line] = []
         self._duplicates: list[Line] = []
 
-    def take(self, number: int, line: str) -> None:
-        """One line, which is neither blank nor a comment."""
-        self._lines += 1
-        if self._lines > _MAX_LINES:
-            raise self._corrupt(
-                number, "descriptor-lines", f"has more than {_MAX_LINES} lines; none needs as many"
-            )
-        if _EXTENT_START.match(line):
-            self._extents.append(self._extent(number, line))
-            return
-        match = _KEY_LINE.fullmatch(line)
-        key = match and self._key(match[1])
-        if match is None or key is None or _CONTROL.search(line):
-            if len(self._unknown) < _MAX_NOTED:
-                self._unknown.append(Line(number, line[:200]))
-            return
-        value = match[2] if match[2] is not None else match[3].rstrip()
-        table = self._database if key.lower().startswith("ddb.") else self._values
-        if key not in table:
-            table[key] = value
-        elif len(self._duplicates) < _MAX_NOTED:
-            self._duplicates.append(Line(number, line[:200]))
+    def read(self) -> None:
+        """Take every line that is neither blank nor a comment."""
+        clean = _CONTROL.search(self._text) is None
+        for count, match in enumerate(_LINE.finditer(self._text), 1):
+            if count > _MAX_LINES:
+                raise self._corrupt(
+                    self._number_of(match),
+                    "descriptor-lines",
+                    f"has more than {_MAX_LINES} lines; none needs as many",
+                )
+            extent, key, quoted, bare = match.groups()
+            if extent is not None:
+                self._extents.append(self._extent(self._number_of(match), extent.rstrip(_BLANKS)))
+                continue
+            known = None if key is None else self._spelt(key)
+            if known is None or not (clean or _CONTROL.search(match[0].strip(_BLANKS)) is None):
+                self._note(self._unknown, match)
+                continue
+            table = self._database if known.lower().startswith(_DATABASE) else self._values
+            if known in table:
+                self._note(self._duplicates, match)
+            else:
+                table[known] = bare.rstrip() if quoted is None else quoted
 
-    def _key(self, key: str) -> str | None:
+    def _spelt(self, key: str) -> str | None:
         """The key as it is to be spelt; None for one that is not known."""
         lower = key.lower()
-        if lower.startswith(("ddb.", *_PREFIXES)):
-            return key
-        return _KEYS.get(lower)
+        return key if lower.startswith(_ANY_CASE) else _KEYS.get(lower)
+
+    def _note(self, lines: list[Line], match: re.Match[str]) -> None:
+        if len(lines) < _MAX_NOTED:
+            lines.append(Line(self._number_of(match), match[0].strip(_BLANKS)[:200]))
+
+    def _number_of(self, match: re.Match[str]) -> int:
+        """The number of the line, which comes after the one that was asked for before."""
+        self._number += self._text.count("\n", self._counted, match.start())
+        self._counted = match.start()
+        return self._number
 
     def _extent(self, number: int, line: str) -> Extent:
         match = _EXTENT_LINE.fullmatch(line)
         if match is None:
             raise self._corrupt(number, "extent-line", f"extent line {line[:200]!r} is malformed")
         access, sectors, kind, name, offset, rest = match.groups()
-        if kind not in set(ExtentType):
+        if kind not in _EXTENT_TYPES:
             raise UnsupportedFeature(
                 self._path,
                 at=f"{self._where}line {number}",
@@ -291,7 +306,7 @@ class _Parser:
             )
         return extent
 
-    def descriptor(self, raw: bytes) -> Descriptor:
+    def descriptor(self) -> Descriptor:
         """All that was taken."""
         for key in ("CID", "parentCID"):
             value = self._values.get(key)
@@ -303,7 +318,7 @@ class _Parser:
                     problem=f"{key} is {value[:80]!r}; must be 1 to 8 hexadecimal digits",
                 )
         found = Descriptor(
-            raw,
+            self._raw,
             self._values,
             self._database,
             tuple(self._extents),
@@ -334,6 +349,8 @@ def decode(text: str, encoding: str | None) -> tuple[str, bool]:
 
     What cannot be is shown as an escape of its bytes, so that it is still printable.
     """
+    if text.isascii():  # which is the same in all of them
+        return text, True
     data = text.encode("latin-1")
     try:
         return data.decode(encoding or "ascii"), True

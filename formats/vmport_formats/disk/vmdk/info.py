@@ -326,13 +326,14 @@ def _descriptor_details(descriptor: Descriptor) -> dict[str, object]:
         "descriptor-version": descriptor.values.get("version"),
     }
     shown = {"CID", "parentCID", "createType", "version"}
+    encoding = codec(descriptor)
     details |= {
-        _kebab(key): decode(value, codec(descriptor))[0]
+        _kebab(key): decode(value, encoding)[0]
         for key, value in descriptor.values.items()
         if key not in shown
     }
     details["ddb"] = {
-        key: decode(value, codec(descriptor))[0] for key, value in descriptor.disk_database.items()
+        key: decode(value, encoding)[0] for key, value in descriptor.disk_database.items()
     }
     return details
 

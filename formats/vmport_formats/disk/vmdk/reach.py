@@ -38,13 +38,14 @@ def check_reach(source: ByteSource, header: SparseHeader) -> None:
     """
     words = Words(source, 4, Pages())
     length = header.num_gtes_per_gt
+    last = _last_to_fit(header, source.size)
     looked_at = last_parts = 0
     for number, sector, count in _spans(words, header):
         _check_tables(source, header, number, sector, count)
         entry = number * length
         at = sector * SECTOR
         for size, part in words.parts(at, count * length):
-            if part is not None and not _may_end(max(part), header, source.size):
+            if part is not None and max(part) > last:
                 last_parts += 1
                 _check_grains(source, header, part, at, entry)
             looked_at += size if part is not None else 0
@@ -69,9 +70,10 @@ def _check_grains(
     source: ByteSource, header: SparseHeader, part: array[int], at: int, entry: int
 ) -> None:
     """That the file holds the grains of a part of a table; its first number is for `entry`."""
-    for index, grain in enumerate(part):
-        if grain <= 1 or _may_end(grain, header, source.size):  # 0: not there, 1: zeros
-            continue
+    last = _last_to_fit(header, source.size)
+    # Entry 0 is a grain that is not there, and 1 one of zeros.
+    for index in [index for index, grain in enumerate(part) if grain > last and grain > 1]:
+        grain = part[index]
         if _end(source, header, grain, (entry + index) * header.grain_size) > source.size:
             raise _outside(source, at + 4 * index, "grain", grain)
 
@@ -98,9 +100,12 @@ def _spans(words: Words, header: SparseHeader) -> Iterator[tuple[int, int, int]]
         number += length
 
 
-def _may_end(grain: int, header: SparseHeader, size: int) -> bool:
-    """Whether a grain at sector `grain` is in the file, however long it is."""
-    return (grain + header.grain_size + 1) * SECTOR <= size
+def _last_to_fit(header: SparseHeader, size: int) -> int:
+    """The last sector at which a grain can begin and be in the file, however long it is.
+
+    A compressed one can be longer, by a marker and what deflate adds to what it cannot compress.
+    """
+    return size // SECTOR - header.grain_size - bool(header.compress_algorithm)
 
 
 def _end(source: ByteSource, header: SparseHeader, grain: int, place: int) -> int:
