@@ -1,6 +1,6 @@
 # The one door: everything a developer or a user of the checkout does goes through here.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs clean
+.PHONY: help setup demo test bench lint format docs clean
 
 BIN := .venv/bin
 
@@ -22,6 +22,9 @@ fuzz: setup ## Damage images of every format 20,000 times each; writes docs/fuzz
 
 soak: setup ## As fuzz, N times, with damage never seen before: make soak N=1000000
 	$(BIN)/python -m tests.fuzz --cases $(or $(N),100000) --seed $$(date +%s)
+
+bench: setup ## Measure everything beside its peers, on a quiet machine; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks --write docs/benchmarks.md $(ARGS)
 
 lint: setup ## Check style, types and the storeys
 	$(BIN)/ruff format --check .

@@ -1,13 +1,12 @@
 """Inspecting 1,000 images in one process, beside 1,000 `qemu-img info`; and empty disks of 16 TiB.
 
-``python benchmarks/inspect_many.py``.  The images are of six formats, each made once and copied.
+``python -m benchmarks.inspect_many``.  The images are of six formats, each made once and copied.
 The cost of a 16 TiB disk is that of a fresh interpreter that opens it and walks its whole map,
 less that of one that does nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
@@ -15,11 +14,17 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from read import CACHE, measured
+from benchmarks.debian_disk import CACHE
+from benchmarks.measure import Program, Taken, faster, run_once, take_turns
+from benchmarks.page import run
+from benchmarks.table import Chapter, Goal, Table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchmarks.page import Options
+
+COUNT = 1000
 SMALL = {
     "qcow2": ("qcow2",),
     "VMDK": ("vmdk",),
@@ -62,7 +67,54 @@ with open("/proc/self/status") as status:
 """
 
 
-def thousand(count: int) -> Path:
+def chapter(options: Options) -> Chapter:
+    """Many small images, and few huge ones."""
+    tables: list[Table] = []
+    goals: list[Goal] = []
+    if options.wants("many"):
+        tables.append(_many(COUNT if options.size is None else 60, options.runs, goals))
+    names = [name for name in HUGE if options.wants(f"empty {name}")]
+    if names:
+        tables.append(_empty(names, options.runs, goals))
+    text = "The metadata of images, and the whole map of disks that are large and empty."
+    return Chapter("Inspecting", text, tuple(tables), tuple(goals))
+
+
+def _many(count: int, runs: int, goals: list[Goal]) -> Table:
+    folder = str(_folder(count))
+    programs = (
+        Program("qemu-img", ["sh", "-c", QEMU, "sh", folder]),
+        Program("vmport", [sys.executable, "-c", VMPORT, folder]),
+    )
+    outcomes = take_turns(programs, runs, label=f"inspect {count} images")
+    found = faster(outcomes, "vmport", "qemu-img")
+    goals.append(Goal(f"inspect {count} images in one process", "times as fast", 20, found))
+    cells = [
+        f"{one.wall:.2f}" if isinstance(one, Taken) else one.reason for one in outcomes.values()
+    ]
+    columns = (f"{count} × `qemu-img info`, s", "vmport, one process, s", "times as fast")
+    return Table("", columns, ((*cells, "" if found is None else f"{found:.1f}"),), texts=0)
+
+
+def _empty(names: list[str], runs: int, goals: list[Goal]) -> Table:
+    idle, idle_memory = _work([sys.executable, "-c", "pass"], runs), _peak("pass")
+    rows = []
+    for name in names:
+        form, size = HUGE[name]
+        path = CACHE / f"huge.{form}"
+        path.unlink(missing_ok=True)
+        subprocess.run(["qemu-img", "create", "-q", "-f", form, str(path), size], check=True)
+        work = _work([sys.executable, "-c", WALK, str(path)], runs) - idle
+        memory = (_peak(WALK, str(path)) - idle_memory) / 1024
+        path.unlink()
+        what = f"{name}, {size}iB"
+        rows.append((what, f"{work:.2f}", f"{memory:.1f}"))
+        goals.append(Goal(f"inspect and map an empty {what}", "s", 0.3, work, at_least=False))
+        goals.append(Goal(f"memory for that, {what}", "MiB", 64, memory, at_least=False))
+    return Table("", ("empty disk", "processor, s", "memory, MiB"), tuple(rows))
+
+
+def _folder(count: int) -> Path:
     """A folder of `count` images of all formats, each with some data."""
     folder = CACHE / f"inspect-{count}"
     if folder.exists():
@@ -86,19 +138,13 @@ def thousand(count: int) -> Path:
     return folder
 
 
-def inspect_many(count: int, runs: int) -> None:
-    folder = thousand(count)
-    theirs, ours = [], []
-    for _ in range(runs):
-        theirs.append(measured(["sh", "-c", QEMU, "sh", str(folder)])[0])
-        ours.append(measured([sys.executable, "-c", VMPORT, str(folder)])[0])
-    their, our = statistics.median(theirs), statistics.median(ours)
-    print(f"| {count} × `qemu-img info`, s | vmport, one process, s | times as fast |")
-    print("|---|---|---|")
-    print(f"| {their:.2f} | {our:.2f} | {their / our:.1f} |\n")
+def _work(command: list[str], runs: int) -> float:
+    """Seconds of processor time, the median."""
+    outcomes = (run_once(command) for _ in range(runs))
+    return statistics.median(one.work for one in outcomes if isinstance(one, Taken))
 
 
-def peak(program: str, *arguments: str) -> int:
+def _peak(program: str, *arguments: str) -> int:
     """KiB of memory at the most."""
     done = subprocess.run(
         [sys.executable, "-c", program + PEAK, *arguments],
@@ -109,30 +155,5 @@ def peak(program: str, *arguments: str) -> int:
     return int(done.stdout)
 
 
-def huge_disks(runs: int) -> None:
-    print("| empty disk | seconds of processor time | MiB of memory |")
-    print("|---|---|---|")
-    idle = statistics.median(measured([sys.executable, "-c", "pass"])[1] for _ in range(runs))
-    for name, (form, size) in HUGE.items():
-        path = CACHE / f"huge.{form}"
-        path.unlink(missing_ok=True)
-        subprocess.run(["qemu-img", "create", "-q", "-f", form, str(path), size], check=True)
-        walk = [sys.executable, "-c", WALK, str(path)]
-        taken = [measured(walk)[1] for _ in range(runs)]
-        memory = (peak(WALK, str(path)) - peak("pass")) / 1024
-        print(f"| {name}, {size}iB | {statistics.median(taken) - idle:.2f} | {memory:.1f} |")
-        path.unlink()
-
-
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--count", type=int, default=1000)
-    options.add_argument("--runs", type=int, default=5)
-    chosen = options.parse_args()
-    print(f"medians of {chosen.runs}, {os.cpu_count()} processors\n")
-    inspect_many(chosen.count, chosen.runs)
-    huge_disks(chosen.runs)
-
-
 if __name__ == "__main__":
-    main()
+    run([chapter], __doc__.splitlines()[0])

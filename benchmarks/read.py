@@ -1,55 +1,46 @@
-"""Reading a disk from its first byte to its last, beside qemu-img: ``python benchmarks/read.py``.
+"""Reading a disk from its first byte to its last, beside qemu-img: ``python -m benchmarks.read``.
 
-Each image is read by a process of its own, start-up included, to nowhere and to a sparse raw file.
-The programs take turns, so that a busy machine troubles all alike; the table has medians.  The
-processor time is that of all threads: what counts when the machine has other things to do.
+Without ``--thorough`` only what is compressed is read, to a raw file.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import resource
-import statistics
-import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.debian_disk import CACHE
+from benchmarks.images import IMAGES, disk, made
+from benchmarks.measure import Failed, Program, Taken, faster, take_turns, warm
+from benchmarks.page import run
+from benchmarks.table import Chapter, Goal, Table
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.page import Options
 
     Command = Callable[[Path, str, Path], list[str]]
 
-CACHE = Path(__file__).resolve().parent.parent / ".cache" / "benchmarks"
-MIB = 1 << 20
-
-IMAGES = {
-    "raw": ("raw",),
-    "qcow2": ("qcow2",),
-    "qcow2, deflate": ("qcow2", "-c"),
-    "qcow2, zstd": ("qcow2", "-c", "-o", "compression_type=zstd"),
-    "VMDK, streamOptimized": ("vmdk", "-o", "subformat=streamOptimized"),
-}
-"""What to ask `qemu-img convert` for: format, options."""
+READ = ("raw", "qcow2", "qcow2, deflate", "qcow2, zstd", "VMDK, streamOptimized")
+WANTED = {"qcow2, deflate": 2.0, "qcow2, zstd": 2.0, "VMDK, streamOptimized": 2.0}
+"""Times as fast as qemu-img, to a raw file."""
 
 
-def _qemu_to_nowhere(image: Path, disk_format: str, target: Path) -> list[str]:
-    size = _virtual_size(image)
-    sink = ["-n", "--target-image-opts", str(image), f"driver=null-co,size={size},read-zeroes=on"]
-    return ["qemu-img", "convert", "-f", disk_format, *sink]
+def _qemu_to_nowhere(image: Path, disk_format: str, _target: Path) -> list[str]:
+    sink = f"driver=null-co,size={_virtual_size(image)},read-zeroes=on"
+    return ["qemu-img", "convert", "-f", disk_format, "-n", "--target-image-opts", str(image), sink]
 
 
 def _qemu_to_file(image: Path, disk_format: str, target: Path) -> list[str]:
     return ["qemu-img", "convert", "-f", disk_format, "-O", "raw", str(image), str(target)]
 
 
-def _vmport_to_nowhere(image: Path, disk_format: str, target: Path) -> list[str]:
+def _vmport_to_nowhere(image: Path, _format: str, _target: Path) -> list[str]:
     return [sys.executable, "-c", _TO_NOWHERE, str(image)]
 
 
-def _vmport_to_file(image: Path, disk_format: str, target: Path) -> list[str]:
+def _vmport_to_file(image: Path, _format: str, target: Path) -> list[str]:
     return [sys.executable, "-c", _TO_FILE, str(image), str(target)]
 
 
@@ -70,108 +61,67 @@ with open_image(sys.argv[1]) as disk:
         os.pwrite(target, piece, offset)
 """
 
-RUNS: dict[str, tuple[Command, Command]] = {
-    "to nowhere": (_qemu_to_nowhere, _vmport_to_nowhere),
+WAYS: dict[str, tuple[Command, Command]] = {
     "to a raw file": (_qemu_to_file, _vmport_to_file),
+    "to nowhere": (_qemu_to_nowhere, _vmport_to_nowhere),
 }
 """What qemu-img does, and what vmport does."""
 
 
-def content(limit: int) -> Iterator[bytes]:
-    """Bytes as disks have them: the files of this machine, in order."""
-    left = limit
-    for path in sorted(Path("/usr").rglob("*")):
-        if left <= 0:
-            return
-        if path.is_file() and not path.is_symlink():
-            data = path.read_bytes()[: min(left, 16 * MIB)]
-            left -= len(data)
-            yield data
-
-
-def source(size: int) -> Path:
-    """A raw disk with `size` bytes of data, and three times as much of nothing around them."""
-    path = CACHE / f"source-{size // MIB}.raw"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.truncate(4 * size)
-            since = 0
-            for data in content(size):
-                file.write(data)
-                file.seek(-file.tell() % 4096, os.SEEK_CUR)
-                since += len(data)
-                if since > 16 * MIB:
-                    file.seek(48 * MIB, os.SEEK_CUR)
-                    since = 0
-        partial.replace(path)
-    return path
-
-
-def made(name: str, raw: Path) -> Path:
-    """The image called `name`."""
-    if name == "raw":
-        return raw
-    disk_format, *options = IMAGES[name]
-    path = raw.with_name(f"{raw.stem}-{''.join(c for c in name if c.isalnum())}.{disk_format}")
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        convert = ["qemu-img", "convert", "-W", "-m", "8", "-f", "raw", "-O", disk_format]
-        subprocess.run([*convert, *options, raw, partial], check=True)
-        partial.replace(path)
-    return path
+def chapter(options: Options) -> Chapter:
+    """The library's own reader, one thread that asks for the next piece, beside qemu-img."""
+    source = disk(options.size)
+    rows, goals = [], []
+    for name in READ:
+        if not options.wants(name) or not (options.thorough or name in WANTED):
+            continue
+        image = made(name, source.path)
+        warm(image)
+        for way, commands in WAYS.items():
+            if way == "to nowhere" and not options.thorough:
+                continue
+            target = CACHE / "target.raw"
+            programs = [
+                Program(program, command(image, IMAGES[name][0], target))
+                for program, command in zip(("qemu-img", "vmport"), commands, strict=True)
+            ]
+            outcomes = take_turns(programs, options.runs, target, label=f"read {name} {way}")
+            their, our = outcomes["qemu-img"], outcomes["vmport"]
+            if not isinstance(their, Taken) or not isinstance(our, Taken):
+                failed = next(one for one in (their, our) if isinstance(one, Failed))
+                rows.append((name, way, failed.reason, "", "", ""))
+                continue
+            rows.append(
+                (
+                    name,
+                    way,
+                    f"{their.wall:.2f} ({their.work:.2f})",
+                    f"{our.wall:.2f} ({our.work:.2f})",
+                    f"{source.data / our.wall / 1e6:.0f}",
+                    f"{their.wall / our.wall:.2f} ({their.work / our.work:.2f})",
+                )
+            )
+            if way == "to a raw file" and name in WANTED:
+                found = faster(outcomes, "vmport", "qemu-img")
+                goals.append(Goal(f"read {name}", "times as fast", WANTED[name], found))
+    columns = (
+        "image",
+        "",
+        "qemu-img, s (processor)",
+        "vmport, s (processor)",
+        "vmport, MB/s",
+        "times as fast (processor)",
+    )
+    text = f"The library's own `stream()` beside `qemu-img convert`.  The disk: {source.what}."
+    return Chapter("Reading", text, (Table("", columns, tuple(rows), texts=2),), tuple(goals))
 
 
 def _virtual_size(image: Path) -> int:
     from vmport_formats.disk.image import open_image
 
-    with open_image(image) as disk:
-        return disk.virtual_size
-
-
-def measured(command: list[str]) -> tuple[float, float]:
-    """Seconds that went by, and seconds of processor time."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    begin = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    wall = time.perf_counter() - begin
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--size", type=int, default=1024, help="MiB of data on the disk")
-    options.add_argument("--runs", type=int, default=5)
-    options.add_argument("--only", help="images whose name has this in it")
-    chosen = options.parse_args()
-    raw = source(chosen.size * MIB)
-    print(f"{chosen.size} MiB of data, medians of {chosen.runs}, {os.cpu_count()} processors\n")
-    print("| image | | qemu-img, s (CPU) | vmport, s (CPU) | vmport, MiB/s | times as fast (CPU) |")
-    print("|---|---|---|---|---|---|")
-    target = CACHE / "target.raw"
-    for name, (disk_format, *_) in IMAGES.items():
-        if chosen.only and chosen.only not in name:
-            continue
-        image = made(name, raw)
-        for where, commands in RUNS.items():
-            argvs = [command(image, disk_format, target) for command in commands]
-            runs: list[list[tuple[float, float]]] = [[], []]
-            for _ in range(chosen.runs):
-                for argv, taken in zip(argvs, runs, strict=True):
-                    target.unlink(missing_ok=True)
-                    taken.append(measured(argv))
-            (their_wall, their_cpu), (wall, cpu) = (
-                map(statistics.median, zip(*taken, strict=True)) for taken in runs
-            )
-            print(
-                f"| {name} | {where} | {their_wall:.2f} ({their_cpu:.2f}) | {wall:.2f} ({cpu:.2f}) "
-                f"| {chosen.size / wall:.0f} | {their_wall / wall:.2f} ({their_cpu / cpu:.2f}) |",
-                flush=True,
-            )
-    target.unlink(missing_ok=True)
+    with open_image(image) as opened:
+        return opened.virtual_size
 
 
 if __name__ == "__main__":
-    main()
+    run([chapter], __doc__.splitlines()[0])

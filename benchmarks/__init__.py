@@ -1,0 +1,1 @@
+"""Vmport beside its peers, on this machine, in one run: ``python -m benchmarks``."""
