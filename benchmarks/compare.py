@@ -33,7 +33,7 @@ def chapter(options: Options) -> Chapter:
     """Both programs read both images to their ends, for they are equal."""
     rows, goals = [], []
     source = disk(options.size)
-    for share, pairs in (("a fifth", PAIRS), ("all", PAIRS if options.thorough else ALWAYS_FULL)):
+    for share, pairs in (("a quarter", PAIRS), ("all", PAIRS if options.thorough else ALWAYS_FULL)):
         for pair in pairs:
             name = f"{pair[0]} and {pair[1]}"
             if not options.wants(name):

@@ -123,7 +123,7 @@ def _jobs() -> Iterator[_Job]:
 
 def _stream() -> _Job:
     option = ("-o", "subformat=streamOptimized")
-    ways = (
+    ways: tuple[_Way, ...] = (
         _qemu(QEMU, "raw", "-O", "vmdk", *option),
         *_both(FAST_VERIFIED, "--compress", "fast", *option),
         *_both(SMALL_VERIFIED, "--compress", "small", *option),
@@ -212,7 +212,7 @@ def _plain(
 ) -> _Job:
     name = f"{source} → {target}"
     best = _qemu(QEMU_BEST_FLUSHED, source, *asked, *BEST, *FLUSH)
-    ways = (
+    ways: tuple[_Way, ...] = (
         best,
         *_both(OURS_VERIFIED, *ours),
         _qemu(QEMU_BEST, source, *asked, *BEST),

@@ -32,7 +32,7 @@ Vmport beside its peers, in one run, on one machine.
 
 Each program is a process of its own, start-up included, on files that the page cache holds.  The
 programs take turns, so that a busy machine troubles all alike, and between two runs everything is
-brought to the medium.  Numbers are medians of {runs} runs unless a row says otherwise.  *Processor,
+brought to the medium.  Numbers are medians of {runs} unless a row says otherwise.  *Processor,
 s* is the time of all threads and processes together: what counts when the machine has other things
 to do.
 
@@ -41,6 +41,12 @@ to do.
 {goals}
 {chapters}
 """
+
+
+_TOO_SMALL: Final = (
+    "**The goals are for the whole disk.  With `--size`, start-up outweighs the work, so that this "
+    "table says nothing about them.**"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,8 @@ def run_all(
         print(_text(chapters[-1]), end="\n\n", flush=True)
     goals = tuple(goal for chapter in chapters for goal in chapter.goals)
     verdict = f"{markdown(goals_table(goals))}\n" if goals else ""
+    if goals and options.size is not None:
+        verdict += f"\n{_TOO_SMALL}\n"
     machine = watch.told()
     print(f"{verdict}\n{machine}")
     if page is None:
@@ -96,7 +104,7 @@ def run_all(
 def parser(description: str) -> argparse.ArgumentParser:
     """The options of every benchmark."""
     made = argparse.ArgumentParser(description=description)
-    made.add_argument("--runs", type=int, default=Options.runs)
+    made.add_argument("--runs", type=int, default=5)
     made.add_argument("--size", type=int, help="MiB of data on a disk of this machine's files")
     made.add_argument("--only", default="", help="rows whose names have this in them")
     made.add_argument("--thorough", action="store_true", help="rows that no goal asks for, too")
@@ -142,7 +150,7 @@ class _Watch:
         loads = [f"{load[0]:.1f} {load[1]:.1f} {load[2]:.1f}" for load in (self._load, _load())]
         return "\n".join(
             (
-                f"- Measured on {datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes.",
+                f"- Measured on {datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.1f} minutes.",
                 f"- {processors} processors: {_processor()}; {_memory()} GiB of memory; Linux "
                 f"{platform.release()}; output on {_file_system()}.",
                 f"- Python {platform.python_version()}; {_version('qemu-img')}; vmport at commit "
