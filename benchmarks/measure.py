@@ -176,7 +176,7 @@ class _Memory:
         return sum(self._peaks.values())
 
     @contextlib.contextmanager
-    def watching(self, root: int):
+    def watching(self, root: int) -> Iterator[None]:
         done = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(root, done))
         watcher.start()
