@@ -70,6 +70,10 @@ class FileSource:
         self.modified = modified
         """When it was changed last, in seconds since 1970-01-01 UTC, where that is known."""
 
+    def fileno(self) -> int:
+        """Its descriptor, for the system's own ways to copy."""
+        return self._descriptor
+
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer only at the end of the file."""
         if offset < 0 or length <= 0 or offset >= self.size:

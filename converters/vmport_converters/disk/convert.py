@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vmport_converters._posix import free_space
 from vmport_converters.disk.compare import compare_disks
 from vmport_converters.disk.native.engine import digest_of, write_image
+from vmport_converters.disk.native.raw import can_be_shared, copy_raw
 from vmport_converters.disk.native.targets import composer_for
 from vmport_converters.disk.options import read_options, target_format
 from vmport_converters.disk.plan import Compression, Engine, Wish, plan_conversion
@@ -251,14 +252,14 @@ class _Work:
         return None
 
     def _write_natively(self) -> str | None:
-        digest = write_image(
-            self._source.disk,
-            composer_for(self._plan, self._destination.name, self._source.disk),
-            self._staging.path,
-            hashed=self._request.verify,
-            on_progress=self._reporter("converting"),
-        )
-        return digest if self._request.verify else None
+        disk, path = self._source.disk, self._staging.path
+        composer = composer_for(self._plan, self._destination.name, disk)
+        report, verify = self._reporter("converting"), self._request.verify
+        if self._plan.target is DiskFormat.RAW and (not verify or can_be_shared(disk, path)):
+            copy_raw(disk, composer, path, on_progress=report)
+            return None
+        digest = write_image(disk, composer, path, hashed=verify, on_progress=report)
+        return digest if verify else None
 
     def _write_with_qemu(self) -> None:
         from vmport_converters.disk.qemu.engine import Job, write_with_qemu

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vmport_converters.disk.stamps import Stamps
 from vmport_converters.disk.supported import check_sound
 from vmport_formats.disk.granted import granted
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.layer import Found, sparse
+from vmport_formats.errors import UnreadableInput, UnsafeInput
+from vmport_formats.references import ReferenceKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from vmport_formats.disk.image import DiskImage
     from vmport_formats.disk.model import DiskFormat, ImageInfo
+    from vmport_formats.references import Reference, Resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def open_disk(
     stamps.remember(name)
     with open_image(
         name,
-        stamps.noting(granted(allow)),
+        _only_files(stamps.noting(granted(allow))),
         declared=declared,
         snapshot=snapshot,
         passphrase=passphrase,
@@ -78,6 +83,38 @@ def open_disk(
             check_sound(name, info)
         facts = Facts(name, disk.chain, disk.virtual_size, _data(disk), snapshot)
         yield Source(facts, disk, stamps)
+
+
+_SCHEME: Final = re.compile(r"[^:/\\]{2,}:")
+"""What makes of a name, for qemu, something else than a file: ``nbd:``, ``json:``, ``fat:``."""
+
+# A parent is looked for: in the names of one, a colon may follow a drive.
+_LITERAL: Final = frozenset({ReferenceKind.BACKING, ReferenceKind.DATA, ReferenceKind.EXTENT})
+
+
+def _only_files(resolver: Resolver) -> Resolver:
+    """The same resolver, for names that mean a file; of one that is missing it says whose it is."""
+
+    def resolve(reference: Reference, *, named_by: str) -> Path:
+        if reference.kind not in _LITERAL:
+            return resolver(reference, named_by=named_by)
+        if _SCHEME.match(reference.name):
+            raise UnsafeInput(
+                named_by,
+                code="reference.not-a-file",
+                problem=f"its {reference.kind} is {reference.name!r}, which is not the path of a "
+                "file; vmport opens only files",
+            )
+        try:
+            return resolver(reference, named_by=named_by)
+        except UnreadableInput as error:
+            raise UnreadableInput(
+                named_by,
+                code="reference.missing",
+                problem=f"its {reference.kind} {reference.name!r}: {error.problem}",
+            ) from error
+
+    return resolve
 
 
 def _data(disk: DiskImage) -> int:

@@ -36,6 +36,11 @@ class Composer(Protocol):
     """
 
     @property
+    def virtual_size(self) -> int:
+        """Bytes of the disk as the file states it: a format may round it up."""
+        ...
+
+    @property
     def grain(self) -> int:
         """Bytes of what data is given in, a power of two, at multiples of it.
 
@@ -64,7 +69,7 @@ class Composer(Protocol):
     def add(self, offset: int, data: Data) -> Iterator[Write]:
         """Grains from `offset` of the disk on, stored as they are; behind all that came before.
 
-        Callers leave out grains of zeros.
+        Callers leave out grains of zeros.  What it raises may come with the first write.
 
         Raises:
             ValueError: `offset` or the length is no multiple of the grain, or out of order.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vmport_converters.disk.native.portions import Job, Portion
     from vmport_formats.disk.composer import Data
     from vmport_formats.disk.image import DiskImage
+    from vmport_formats.disk.layer import Run
 
     Pack = Callable[[Data], bytes | None]
 
@@ -48,9 +49,16 @@ class Prepared(NamedTuple):
 
 
 def prepared(
-    disk: DiskImage, *, grain: int, pack: Pack | None = None, hashed: bool = True
+    disk: DiskImage,
+    *,
+    grain: int,
+    pack: Pack | None = None,
+    hashed: bool = True,
+    wanted: Callable[[Run], bool] | None = None,
 ) -> Generator[Prepared, None, None]:
     """The data of `disk` in grains, zeros left out: in order, worked on ahead by several threads.
+
+    Runs that are not `wanted` are taken for zeros.
 
     Memory is bounded by about four jobs a processor, each of a MiB or a grain, whichever is more.
 
@@ -65,10 +73,11 @@ def prepared(
     for _ in range(ahead + 2):
         buffers.put(bytearray(most))
     work = _Work(disk, grain, pack, hashed=hashed)
+    todo = jobs(disk.runs(), unit=unit, most=most, wanted=wanted)
     with ThreadPoolExecutor(workers, thread_name_prefix="vmport-convert") as pool:
         waiting: deque[tuple[bytearray, Future[Prepared]]] = deque()
         try:
-            for future in _submitted(jobs(disk.runs(), unit=unit, most=most), work, pool, buffers):
+            for future in _submitted(todo, work, pool, buffers):
                 waiting.append(future)
                 if len(waiting) > ahead:
                     buffer, first = waiting.popleft()

@@ -12,7 +12,7 @@ from vmport_formats.disk.layer import Found, sparse
 from vmport_formats.errors import VmportError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from vmport_formats.disk.layer import Run
 
@@ -31,17 +31,23 @@ Job = list[Portion]
 """Portions for one buffer."""
 
 
-def jobs(runs: Iterable[tuple[int, Run]], *, unit: int, most: int) -> Iterator[Job]:
+def jobs(
+    runs: Iterable[tuple[int, Run]],
+    *,
+    unit: int,
+    most: int,
+    wanted: Callable[[Run], bool] | None = None,
+) -> Iterator[Job]:
     """Portions, in order, of at most `most` bytes a job; that is a multiple of `unit`.
 
     `runs` are those of a whole disk, from its beginning.  Where they fail, what was found out
-    before comes first.
+    before comes first.  Those that are not `wanted` are taken for zeros.
     """
     job: Job = []
     size = 0
     failure: VmportError | None = None
     try:
-        for portion in _portions(runs, unit, most):
+        for portion in _portions(_data(runs, most, wanted), unit, most):
             length = portion.end - portion.start
             if job and size + length > most:
                 yield job
@@ -56,11 +62,11 @@ def jobs(runs: Iterable[tuple[int, Run]], *, unit: int, most: int) -> Iterator[J
         raise failure
 
 
-def _portions(runs: Iterable[tuple[int, Run]], unit: int, most: int) -> Iterator[Portion]:
+def _portions(data: Iterable[tuple[int, Run]], unit: int, most: int) -> Iterator[Portion]:
     last: Portion | None = None
     failure: VmportError | None = None
     try:
-        for offset, run in _data(runs, most):
+        for offset, run in data:
             start = offset - offset % unit
             end = -(-(offset + run.length) // unit) * unit
             if last is not None and start <= last.end and start // most == last.start // most:
@@ -78,12 +84,15 @@ def _portions(runs: Iterable[tuple[int, Run]], unit: int, most: int) -> Iterator
         raise failure
 
 
-def _data(runs: Iterable[tuple[int, Run]], most: int) -> Iterator[tuple[int, Run]]:
+def _data(
+    runs: Iterable[tuple[int, Run]], most: int, wanted: Callable[[Run], bool] | None
+) -> Iterator[tuple[int, Run]]:
     """The runs of data, cut where the disk's offset is a multiple of `most`."""
     offset = 0
     for _, whole in runs:
         for run in sparse(whole):
-            if run.found is Found.STORED or run.found is Found.PACKED:
+            data = run.found is Found.STORED or run.found is Found.PACKED
+            if data and (wanted is None or wanted(run)):
                 yield from _cut(offset, run, most)
             offset += run.length
 

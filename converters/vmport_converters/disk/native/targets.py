@@ -33,9 +33,7 @@ def _identity(plan: Conversion, name: str, disk: DiskImage) -> bytes:
 
     The same conversion yields the same ones.
     """
-    facts = f"{name}\0{plan.target}\0{plan.virtual_size}\0{plan.source.data}\0".encode(
-        errors="surrogateescape"
-    )
+    facts = f"{name}\0{plan.target}\0{plan.virtual_size}\0".encode(errors="surrogateescape")
     return hashlib.sha256(facts + disk.read(0, _LABEL)).digest()[:16]
 
 
