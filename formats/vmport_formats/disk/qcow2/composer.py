@@ -58,11 +58,12 @@ class Qcow2Composer:
             ValueError: the format, with these options, has no place for so large a disk.
         """
         self._options = options
-        self._disk = -(-virtual_size // SECTOR) * SECTOR
+        self.virtual_size = -(-virtual_size // SECTOR) * SECTOR
+        """See `Composer.virtual_size`."""
         self._size = options.cluster_size
         self._bits = options.cluster_bits
         self._whole = options.compress is not None or options.backing_file is not None
-        self._l1_size = options.l1_size(self._disk)
+        self._l1_size = options.l1_size(self.virtual_size)
         self._l1 = array("Q")
         self._space = Allocation(self._size, options.refcount_bits)
         self._next = 0
@@ -173,17 +174,17 @@ class Qcow2Composer:
             refcount_at=self._space.table_at,
             refcount_clusters=self._space.table_clusters,
         )
-        yield Write(0, first_cluster(self._options, self._disk, tables))
+        yield Write(0, first_cluster(self._options, self.virtual_size, tables))
 
     def _advance(self, offset: int, length: int) -> int:
         """Where this part of the disk ends, which is in order and in whole grains."""
         end = offset + length
-        if offset % self.grain or (length % self.grain and end != self._disk):
+        if offset % self.grain or (length % self.grain and end != self.virtual_size):
             raise ValueError(f"{length} bytes at {offset}; must be whole grains of {self.grain}")
         if offset < self._next or length <= 0:
             raise ValueError(f"{length} bytes at {offset}; up to {self._next} all came before")
-        if end - self.grain >= self._disk:
-            raise ValueError(f"{length} bytes at {offset}; the disk ends at {self._disk}")
+        if end - self.grain >= self.virtual_size:
+            raise ValueError(f"{length} bytes at {offset}; the disk ends at {self.virtual_size}")
         self._next = end
         return end
 
