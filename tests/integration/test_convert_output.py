@@ -52,6 +52,7 @@ def test_json(folder: Path, vmport: Vmport) -> None:
     done = vmport("convert", "--json", "in.raw", "out.vmdk", "-o", "subformat=monolithicFlat")
     said = json.loads(done.stdout)
     assert 0 < said.pop("seconds") < 60
+    assert re.fullmatch(r"vmport-blake3-64k:[0-9a-f]{64}", said.pop("digest"))
     assert said["destination"].pop("actual-size") >= MIB
     assert said["destination"].pop("file-size") > 2 * MIB
     assert said == {
@@ -71,17 +72,25 @@ def test_json(folder: Path, vmport: Vmport) -> None:
             "options": {"subformat": "monolithicFlat"},
             "files": ["out.vmdk", "out-flat.vmdk"],
         },
+        "compression": "none",
+        "copied-first": None,
         "engine": "qemu-img",
+        "reasons": ["subformat=monolithicFlat is written by qemu-img"],
         "sandboxed": landlock_version() > 0,
         "verified": True,
         "notes": [],
     }
 
 
-def test_verbose_shows_the_commands(folder: Path, vmport: Vmport) -> None:
+def test_verbose_says_which_engine_and_why_and_shows_the_commands(
+    folder: Path, vmport: Vmport
+) -> None:
     done = vmport("-v", "convert", "in.raw", "out.vdi")
-    commands = [line for line in done.stderr.splitlines() if line.startswith("vmport: run: ")]
-    assert [line.split()[3] for line in commands] == ["measure", "convert", "compare"]
+    assert done.stderr == "vmport: run: engine native: it writes VDI itself\n"
+    done = vmport("-v", "convert", "--engine", "qemu-img", "--force", "in.raw", "out.vdi")
+    why, *commands = done.stderr.splitlines()
+    assert why == "vmport: run: engine qemu-img: it was asked for"
+    assert [line.split()[3] for line in commands] == ["measure", "convert"]
     for line in commands:
         assert f"driver=raw,file.driver=file,file.filename={folder}/in.raw" in line
 
@@ -125,7 +134,7 @@ def test_a_bar_on_a_terminal(folder: Path) -> None:
     assert code == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert re.search(r"converting.* \d+% .*(B/s|\?)", plain)
-    assert re.search(r"comparing .* \d+% ", plain)
+    assert re.search(r"verifying .* \d+% ", plain)
     assert "note: out.vmdk: " in plain  # above the bar
     shares = [int(share) for share in re.findall(r"converting\D*(\d+)%", plain)]
     assert shares == sorted(shares)

@@ -234,7 +234,7 @@ def test_a_descriptor_of_many_kinds_of_extents(folder: Path, convert: Convert) -
 
 @pytest.mark.parametrize("kind", ["VMFSSPARSE", "SESPARSE"])
 def test_extents_of_esx(folder: Path, convert: Convert, kind: str) -> None:
-    """The truth is the composer's; qemu-img reads the first and, of seSparse, only what is plain."""
+    """Both engines read what the composer made."""
     compose = vmdk_grains.compose_cowd if kind == "VMFSSPARSE" else vmdk_grains.compose_sesparse
     kinds = random.Random(6).choices([vmdk_grains.Kind.ABSENT, vmdk_grains.Kind.DATA], k=50)
     extent = compose(kinds, seed=3)
