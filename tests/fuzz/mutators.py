@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from tests.fuzz.subjects import Region, Subject
+    from tests.fuzz.parts import Region, Subject
 
     Mutator = Callable[[bytearray, Subject, Random], None]
 

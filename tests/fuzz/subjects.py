@@ -7,11 +7,10 @@ small as their format allows: the time of a case is that of reading the whole di
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import cache
 from itertools import cycle, islice
 from random import Random
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from fixtures.disks import (
     blocks,
@@ -29,69 +28,14 @@ from fixtures.disks import (
     vmdk,
     vmdk_grains,
 )
-from tests.fuzz import seals
+from tests.fuzz import chains, seals
+from tests.fuzz.parts import SECTOR, Region, Subject, in_bytes, number_at, table_of
 from vmport_formats.disk.model import DiskFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from fixtures.disks.image_file import ImageFile
-
-Order = Literal["little", "big"]
-SECTOR: Final = 512
-
-
-@dataclass(frozen=True)
-class Region:
-    """A header or table: numbers of `width` bytes in a row."""
-
-    at: int
-    length: int
-    width: int
-    order: Order
-    table: bool = False
-    """Whether its numbers are all of one kind, so that they can be exchanged."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A sound image."""
-
-    name: str
-    format: DiskFormat
-    data: bytes
-    regions: tuple[Region, ...]
-    seal: Callable[[bytearray, bytes], None] | None = None
-    """Makes the checksums right again of what differs from the sound image."""
-    text: tuple[int, int] | None = None
-    """Start and end of what is text in it."""
-    files: Mapping[str, bytes] | None = None
-    """The extents that it names."""
-    snapshot: str | None = None
-    """The internal snapshot that is read, and not its present."""
-    locked: bool = False
-    """Whether it takes `luks.PASSPHRASE`."""
-
-
-def _bytes(file: ImageFile) -> bytes:
-    return file.read_at(0, file.size)
-
-
-def _number(data: bytes, at: int, width: int, order: Order) -> int:
-    return int.from_bytes(data[at : at + width], order)
-
-
-def _table(entries: Iterable[int], width: int, order: Order) -> tuple[Region, ...]:
-    """The tables that entries at these offsets make up."""
-    found: list[Region] = []
-    for at in sorted(entries):
-        last = found[-1] if found else None
-        if last is not None and last.at + last.length == at:
-            found[-1] = Region(last.at, last.length + width, width, order, table=True)
-        else:
-            found.append(Region(at, width, width, order, table=True))
-    return tuple(found)
-
 
 # --- Families of formats ------------------------------------------------------------------------
 
@@ -100,11 +44,11 @@ def _qcow() -> tuple[Subject, ...]:
     kind = blocks.Kind
     kinds = list(islice(cycle([kind.DATA, kind.ABSENT, kind.PACKED, kind.DATA]), 70))
     image = qcow.compose(kinds, cluster_bits=9, l2_bits=6, seed=1)
-    data = _bytes(image.file)
+    data = in_bytes(image.file)
     regions = (
         Region(0, 48, 4, "big"),
-        Region(_number(data, 40, 8, "big"), 16, 8, "big", table=True),
-        *_table(image.entries.values(), 8, "big"),
+        Region(number_at(data, 40, 8, "big"), 16, 8, "big", table=True),
+        *table_of(image.entries.values(), 8, "big"),
     )
     return (Subject("qcow", DiskFormat.QCOW, data, regions),)
 
@@ -124,12 +68,12 @@ def _qcow2() -> tuple[Subject, ...]:
     }
     found = []
     for name, image in made.items():
-        data = _bytes(image.file)
+        data = in_bytes(image.file)
         regions = (
             Region(0, 112, 4, "big"),
-            Region(_number(data, 40, 8, "big"), 16, 8, "big", table=True),
-            Region(_number(data, 48, 8, "big"), 16, 8, "big", table=True),
-            *_table(image.places.values(), 16 if name == "qcow2-extended" else 8, "big"),
+            Region(number_at(data, 40, 8, "big"), 16, 8, "big", table=True),
+            Region(number_at(data, 48, 8, "big"), 16, 8, "big", table=True),
+            *table_of(image.places.values(), 16 if name == "qcow2-extended" else 8, "big"),
         )
         found.append(Subject(name, DiskFormat.QCOW2, data, regions))
     return tuple(found)
@@ -140,9 +84,9 @@ def _qcow2_more() -> tuple[Subject, ...]:
     kind, cluster, size = qcow2.Kind, qcow2.Cluster, 4096
     plain = [kind.DATA, kind.ABSENT, kind.ZERO, kind.DATA, kind.PACKED, kind.DATA]
     image = qcow2.compose([cluster(each) for each in plain], cluster_bits=12, seed=24)
-    data = _bytes(image.file)
+    data = in_bytes(image.file)
     end = -(-len(data) // size) * size
-    l1 = _number(data, 40, 8, "big")
+    l1 = number_at(data, 40, 8, "big")
     snapshot = struct.pack(">QIHHIIQIIQQ", end, 1, 1, 4, 0, 0, 0, 0, 16, 0, 6 * size) + b"1name"
     table = snapshot.ljust(-(-len(snapshot) // 8) * 8, b"\0") * 2
     image.file.put(end, data[l1 : l1 + size])
@@ -154,14 +98,76 @@ def _qcow2_more() -> tuple[Subject, ...]:
     )
     found = []
     for name, composed in made.items():
-        data = _bytes(composed.file)
-        regions = [Region(0, 160, 4, "big"), *_table(composed.places.values(), 8, "big")]
+        data = in_bytes(composed.file)
+        regions = [Region(0, 160, 4, "big"), *table_of(composed.places.values(), 8, "big")]
         if name == "qcow2-snapshot":
             regions += [Region(end, 8, 8, "big", table=True)]
             regions += [Region(end + size, len(table), 4, "big")] * 3
         chosen = "1" if name == "qcow2-snapshot" else None
         found.append(Subject(name, DiskFormat.QCOW2, data, tuple(regions), snapshot=chosen))
     return tuple(found)
+
+
+def _qcow2_bitmaps() -> tuple[Subject, ...]:
+    """With two persistent bitmaps, one of them with its bits in a cluster."""
+    kind, cluster, size = qcow2.Kind, qcow2.Cluster, 4096
+    plain = [kind.DATA, kind.ABSENT, kind.ZERO, kind.DATA, kind.PACKED]
+    image = qcow2.compose([cluster(each) for each in plain], cluster_bits=12, seed=26)
+    data = in_bytes(image.file)
+    end = -(-len(data) // size) * size
+    rows = b""
+    for number, name in enumerate((b"dirty", b"other")):
+        row = struct.pack(">QIIBBHI", end + (1 + number) * size, 1, 0, 1, 9, len(name), 0) + name
+        rows += row.ljust(-(-len(row) // 8) * 8, b"\0")
+    image.file.put(end, rows.ljust(size, b"\0"))
+    image.file.put(end + size, struct.pack(">Q", end + 3 * size).ljust(size, b"\0"))
+    image.file.put(end + 2 * size, struct.pack(">Q", 1).ljust(size, b"\0"))
+    image.file.put(end + 3 * size, b"\x05".ljust(size, b"\0"))
+    image.file.put(112, struct.pack(">IIIIQQQ", 0x23852875, 24, 2, 0, len(rows), end, 0))
+    image.file.put(88, struct.pack(">Q", 1))
+    _count(image.file, end // size, 4)
+    regions = (
+        Region(0, 160, 4, "big"),
+        *table_of(image.places.values(), 8, "big"),
+        *(Region(end, len(rows), 4, "big"),) * 3,
+        Region(end + size, 8, 8, "big", table=True),
+        Region(end + 2 * size, 8, 8, "big", table=True),
+    )
+    return (Subject("qcow2-bitmaps", DiskFormat.QCOW2, in_bytes(image.file), regions),)
+
+
+def _qcow2_locked() -> tuple[Subject, ...]:
+    """With LUKS inside: its header in clusters of its own, and its data encrypted in place."""
+    kind, size, mode = qcow2.Kind, 4096, "xts-plain64"
+    plain = [kind.DATA, kind.ABSENT, kind.ZERO, kind.DATA, kind.DATA]
+    image = qcow2.compose([qcow2.Cluster(each) for each in plain], cluster_bits=12, seed=27)
+    locked = luks.disk(b"", mode=mode, key_length=64, iterations=8, stripes=20, slot=1)
+    header = in_bytes(locked)
+    end = -(-image.file.size // size) * size
+    image.file.put(end, header.ljust(-(-len(header) // size) * size, b"\0"))
+    image.file.put(32, struct.pack(">I", 2))
+    image.file.put(112, struct.pack(">IIQQQ", 0x0537BE77, 16, end, len(header), 0))
+    _count(image.file, end // size, -(-len(header) // size))
+    key = Random(mode).randbytes(64)  # as `luks.disk` has it
+    for at in image.hosts.values():
+        data = image.file.read_at(at, size)
+        image.file.put(at, luks.encrypted(data, key, mode, at // SECTOR))
+    regions = (
+        Region(0, 160, 4, "big"),
+        *table_of(image.places.values(), 8, "big"),
+        Region(end + 104, 8, 4, "big"),
+        Region(end + 164, 4, 4, "big"),
+        Region(end + 208, 384, 4, "big"),
+    )
+    data = in_bytes(image.file)
+    return (Subject("qcow2-locked", DiskFormat.QCOW2, data, regions, locked=True),)
+
+
+def _count(file: ImageFile, first: int, count: int) -> None:
+    """Give so many clusters of a qcow2 image, from `first` on, a reference count of 1."""
+    table = number_at(file.read_at(48, 8), 0, 8, "big")
+    block = number_at(file.read_at(table, 8), 0, 8, "big")
+    file.put(block + 2 * first, struct.pack(">H", 1) * count)
 
 
 def _vmdk_text() -> tuple[Subject, ...]:
@@ -174,7 +180,7 @@ def _vmdk_text() -> tuple[Subject, ...]:
     ]
     kind = vmdk_grains.Kind
     sparse = vmdk_grains.compose_sparse([kind.DATA, kind.ABSENT, kind.DATA], seed=6)
-    files = {"flat.raw": bytes(range(256)) * 48, "sparse.vmdk": _bytes(sparse.file)}
+    files = {"flat.raw": bytes(range(256)) * 48, "sparse.vmdk": in_bytes(sparse.file)}
     text = vmdk.descriptor("\n".join(lines[:4]), create_type="custom")
     odd = vmdk.descriptor(
         "\n".join(lines),
@@ -192,7 +198,7 @@ def _vmdk_sparse() -> tuple[Subject, ...]:
     kinds = list(islice(cycle([kind.DATA, kind.ABSENT, kind.ZERO, kind.DATA]), 16))
     text = vmdk.descriptor('RW 128 SPARSE "disk.vmdk"', create_type="monolithicSparse")
     image = vmdk_grains.compose_sparse(kinds, seed=7, text=text)
-    second = _number(_bytes(image.file), 48, 8, "little") * SECTOR
+    second = number_at(in_bytes(image.file), 48, 8, "little") * SECTOR
     return (
         _of_grains("vmdk-sparse", image, 4, (512, 512 + len(text)), (second,)),
         _of_grains("vmdk-extent", vmdk_grains.compose_sparse(kinds, redundant=False, seed=8), 4),
@@ -233,10 +239,10 @@ def _of_grains(
     regions = (
         Region(0, 208 if width == 8 else 80, 4, "little"),
         Region(image.directory, 2 * width, width, "little", table=True),
-        *_table(image.places.values(), width, "little"),
+        *table_of(image.places.values(), width, "little"),
         *(Region(at, 16, 4, "little") for at in more),
     )
-    return Subject(name, DiskFormat.VMDK, _bytes(image.file), regions, text=text)
+    return Subject(name, DiskFormat.VMDK, in_bytes(image.file), regions, text=text)
 
 
 def _vhd() -> tuple[Subject, ...]:
@@ -245,8 +251,8 @@ def _vhd() -> tuple[Subject, ...]:
     stored = {0: 13, 2: 4, 5: 22, 6: 31}
     content = {n: (at, full + random.randbytes(4096)) for n, at in stored.items()}
     size = 9 * 4096 - 512
-    dynamic = _bytes(vhd.dynamic(size, block_size=4096, blocks=content, creator=b"qem2"))
-    child = _bytes(vhd.differencing(size))
+    dynamic = in_bytes(vhd.dynamic(size, block_size=4096, blocks=content, creator=b"qem2"))
+    child = in_bytes(vhd.differencing(size))
     fixed = vhd.fixed(16384)
     fixed.put(0, random.randbytes(16384))
     front = (Region(0, 88, 4, "big"), Region(512, 64, 4, "big"), Region(1088, 48, 4, "big"))
@@ -255,7 +261,7 @@ def _vhd() -> tuple[Subject, ...]:
     seal = seals.vhd
     return (
         Subject("vhd-dynamic", DiskFormat.VHD, dynamic, (*front, table, table, ends), seal),
-        Subject("vhd-fixed", DiskFormat.VHD, _bytes(fixed), (Region(16384, 88, 4, "big"),), seal),
+        Subject("vhd-fixed", DiskFormat.VHD, in_bytes(fixed), (Region(16384, 88, 4, "big"),), seal),
         Subject("vhd-differencing", DiskFormat.VHD, child, (*front, table), seal),
     )
 
@@ -265,7 +271,7 @@ def _vhdx() -> tuple[Subject, ...]:
     block, full, zero = vhdx.MIB, 6, 2
     table = {0: vhdx.PAYLOAD_AT + block | full, 1: zero, 2: vhdx.PAYLOAD_AT | full}
     payload = {vhdx.PAYLOAD_AT + n * block: random.randbytes(block) for n in range(2)}
-    plain = _bytes(vhdx.image(3 * block, block_table=table, payload=payload))
+    plain = in_bytes(vhdx.image(3 * block, block_table=table, payload=payload))
     entries = b"".join(struct.pack("<Q", value) for value in table.values())
     entry = vhdx.LogEntry(
         5,
@@ -274,10 +280,10 @@ def _vhdx() -> tuple[Subject, ...]:
         flushed=len(plain),
         last=len(plain),
     ).build()
-    dirty = _bytes(
+    dirty = in_bytes(
         vhdx.image(3 * block, log={0: entry}, block_table={0: 0, 2: table[2]}, payload=payload)
     )
-    child = _bytes(vhdx.differencing(3 * block))
+    child = in_bytes(vhdx.differencing(3 * block))
     regions = (
         *(Region(at, 80, 4, "little") for at in vhdx.HEADERS),
         *(Region(at, 80, 4, "little") for at in vhdx.REGION_TABLES),
@@ -306,8 +312,8 @@ def _vdi() -> tuple[Subject, ...]:
         Subject(
             name,
             DiskFormat.VDI,
-            _bytes(image.file),
-            (*regions, *_table(image.entries.values(), 4, "little")),
+            in_bytes(image.file),
+            (*regions, *table_of(image.entries.values(), 4, "little")),
         )
         for name, image in made.items()
     )
@@ -317,10 +323,10 @@ def _qed() -> tuple[Subject, ...]:
     kind = blocks.Kind
     kinds = list(islice(cycle([kind.DATA, kind.ABSENT, kind.ZERO]), 12))
     image = qed.compose(kinds, table_size=1, seed=17)
-    data = _bytes(image.file)
+    data = in_bytes(image.file)
     regions = (
         Region(0, 72, 4, "little"),
-        Region(_number(data, 40, 8, "little"), 16, 8, "little", table=True),
+        Region(number_at(data, 40, 8, "little"), 16, 8, "little", table=True),
         Region(min(image.entries.values()), 8 * len(kinds), 8, "little", table=True),
     )
     return (Subject("qed", DiskFormat.QED, data, regions),)
@@ -337,8 +343,8 @@ def _parallels() -> tuple[Subject, ...]:
         Subject(
             name,
             DiskFormat.PARALLELS,
-            _bytes(image.file),
-            (Region(0, 64, 4, "little"), *_table(image.entries.values(), 4, "little")),
+            in_bytes(image.file),
+            (Region(0, 64, 4, "little"), *table_of(image.entries.values(), 4, "little")),
         )
         for name, image in made.items()
     )
@@ -352,7 +358,7 @@ def _dmg() -> tuple[Subject, ...]:
     ]
     found = []
     for name, fork in (("dmg", False), ("dmg-fork", True)):
-        data = _bytes(dmg.compose(tables, resource_fork=fork, seed=20).file)
+        data = in_bytes(dmg.compose(tables, resource_fork=fork, seed=20).file)
         regions = [Region(len(data) - 512, 512, 4, "big"), Region(len(data) - 512, 64, 8, "big")]
         at = data.find(b"mish")
         while at >= 0:
@@ -360,9 +366,9 @@ def _dmg() -> tuple[Subject, ...]:
             at = data.find(b"mish", at + 1)
         text = data.find(b"<?xml")
         if fork:
-            at = _number(data, len(data) - 512 + 40, 8, "big")
+            at = number_at(data, len(data) - 512 + 40, 8, "big")
             regions.append(Region(at, 16, 4, "big"))
-            where = at + _number(data, at + 4, 4, "big")
+            where = at + number_at(data, at + 4, 4, "big")
             regions.append(Region(where, len(data) - 512 - where, 2, "big"))
         found.append(
             Subject(
@@ -381,9 +387,9 @@ def _cloop() -> tuple[Subject, ...]:
     regions = (
         Region(0, 136, 4, "big"),
         Region(128, 8, 4, "big"),
-        *_table(image.entries.values(), 8, "big"),
+        *table_of(image.entries.values(), 8, "big"),
     )
-    return (Subject("cloop", DiskFormat.CLOOP, _bytes(image.file), regions),)
+    return (Subject("cloop", DiskFormat.CLOOP, in_bytes(image.file), regions),)
 
 
 def _bochs() -> tuple[Subject, ...]:
@@ -395,9 +401,9 @@ def _bochs() -> tuple[Subject, ...]:
         regions = (
             Region(0, 100, 4, "little"),
             Region(64, 36, 4, "little"),
-            *_table(image.entries.values(), 4, "little"),
+            *table_of(image.entries.values(), 4, "little"),
         )
-        found.append(Subject(f"bochs-{version}", DiskFormat.BOCHS, _bytes(image.file), regions))
+        found.append(Subject(f"bochs-{version}", DiskFormat.BOCHS, in_bytes(image.file), regions))
     return tuple(found)
 
 
@@ -409,7 +415,9 @@ def _luks() -> tuple[Subject, ...]:
         regions = (Region(104, 8, 4, "big"), Region(164, 4, 4, "big"), Region(208, 384, 4, "big"))
         text = (8, 104)
         name = f"luks-{mode.partition('-')[0]}"
-        found.append(Subject(name, DiskFormat.LUKS, _bytes(disk), regions, text=text, locked=True))
+        found.append(
+            Subject(name, DiskFormat.LUKS, in_bytes(disk), regions, text=text, locked=True)
+        )
     return tuple(found)
 
 
@@ -417,10 +425,13 @@ _MAKERS: Final[dict[str, Callable[[], tuple[Subject, ...]]]] = {
     "qcow": _qcow,
     "qcow2": _qcow2,
     "qcow2-more": _qcow2_more,
+    "qcow2-bitmaps": _qcow2_bitmaps,
+    "qcow2-locked": _qcow2_locked,
     "vmdk-text": _vmdk_text,
     "vmdk-sparse": _vmdk_sparse,
     "vmdk-stream": _vmdk_stream,
     "vmdk-esx": _vmdk_esx,
+    "vmdk-inside": chains.inside_vmdk,
     "vhd": _vhd,
     "vhdx": _vhdx,
     "vdi": _vdi,
@@ -430,17 +441,24 @@ _MAKERS: Final[dict[str, Callable[[], tuple[Subject, ...]]]] = {
     "cloop": _cloop,
     "bochs": _bochs,
     "luks": _luks,
+    "chains": chains.chains,
 }
 
-FAMILIES: Final = tuple(_MAKERS)
+CHECK: Final = "-check"
+"""Ends the name of a family whose images are checked, and not read."""
+CHECKED: Final = (
+    *("qcow2", "qcow2-more", "qcow2-bitmaps", "vmdk-sparse", "vmdk-stream", "vmdk-esx"),
+    *("vmdk-inside", "vhd", "vhdx", "vdi", "qed", "parallels", "dmg", "chains"),
+)
+FAMILIES: Final = (*_MAKERS, *(f"{family}{CHECK}" for family in CHECKED))
 
 
 @cache
 def subjects(family: str) -> tuple[Subject, ...]:
     """The images of one of `FAMILIES`."""
-    return _MAKERS[family]()
+    return _MAKERS[family.removesuffix(CHECK)]()
 
 
 def subject(name: str) -> Subject:
     """The image of that name, of whatever family."""
-    return next(each for family in FAMILIES for each in subjects(family) if each.name == name)
+    return next(each for family in _MAKERS for each in subjects(family) if each.name == name)

@@ -7,7 +7,7 @@ import resource
 import signal
 import time
 import tracemalloc
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Final
 
 from fixtures.disks import luks
 from tests.fuzz.mutators import damage
-from tests.fuzz.subjects import Subject, subjects
+from tests.fuzz.subjects import subjects
+from vmport.render.check import report_fields
 from vmport.render.inspection import Inspection, image_fields
+from vmport_formats.disk.check import Severity, check_image
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.probe import probe
 from vmport_formats.disk.safety import assess
-from vmport_formats.errors import VmportError
+from vmport_formats.errors import CorruptInput, VmportError
 from vmport_formats.references import Reference, ReferenceKind, deny
+from vmport_formats.source import open_source
 from vmport_formats.units import MAX_SIZE
 
 if TYPE_CHECKING:
@@ -30,7 +33,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from tests.fuzz.parts import Subject
+    from vmport_formats.disk.check import CheckReport
     from vmport_formats.disk.image import DiskImage
+    from vmport_formats.disk.model import DiskFormat
+    from vmport_formats.source import ByteSource
 
 SECONDS: Final = 0.050
 """Of processor time that a case may take."""
@@ -42,6 +49,7 @@ _PIECE: Final = 65536 + 17
 _HANG: Final = 10.0
 _REPEATS: Final = 5
 _ROUNDS: Final = 10_000
+_LUKS: Final = b"LUKS\xba\xbe"
 
 
 class Fault(AssertionError):
@@ -97,21 +105,28 @@ class Memory:
             yield offset, end
 
 
-class OwnExtents:
-    """A resolver that grants the extents of a subject, and never a parent or anything else."""
+class OwnFiles:
+    """A resolver that grants the extents of a subject, its parents if it says so, and no more."""
 
-    def __init__(self, subject: Subject, folder: Path) -> None:
+    def __init__(self, subject: Subject, data: bytes | bytearray, folder: Path) -> None:
+        """`data` is what became of the subject."""
         self._folder = folder
-        self._names = set(subject.files or ())
-        for name, data in (subject.files or {}).items():
-            path = folder / name
-            if not path.exists():
-                path.write_bytes(data)
+        self._kinds = {ReferenceKind.EXTENT}
+        if subject.parents:
+            self._kinds |= {ReferenceKind.PARENT, ReferenceKind.BACKING}
+        files = dict(subject.files or {})
+        if subject.front is not None:
+            files[subject.inner] = bytes(data)
+        self._names = {name: f"{subject.name}-{number}" for number, name in enumerate(files)}
+        for name, content in files.items():
+            path = folder / self._names[name]
+            if name == subject.inner or not path.exists():
+                path.write_bytes(content)
 
     def __call__(self, reference: Reference, *, named_by: str) -> Path:
         """The path to open."""
-        if reference.kind is ReferenceKind.EXTENT and reference.name in self._names:
-            return self._folder / reference.name
+        if reference.kind in self._kinds and reference.name in self._names:
+            return self._folder / self._names[reference.name]
         return deny(reference, named_by=named_by)
 
 
@@ -123,41 +138,50 @@ def case(family: str, seed: int, number: int) -> tuple[Subject, bytearray]:
 
 
 def run(
-    subject: Subject, data: bytearray, folder: Path, *, declared: bool = True, traced: bool = True
+    subject: Subject,
+    data: bytearray,
+    folder: Path,
+    *,
+    declared: bool = True,
+    traced: bool = True,
+    checked: bool = False,
 ) -> Result:
-    """Read the image in `data` and hold it to the limits.
+    """Read the image in `data`, or check it if that is to be `checked`, and hold it to the limits.
 
     The limit of memory is always set; `traced` also measures how much is taken, which costs time.
 
     Raises:
         Fault: an exception that is no `VmportError`, or more time or memory than is allowed.
     """
+    case = Case(subject, data, OwnFiles(subject, data, folder), declared, checked)
     peak = 0
     if traced:
         tracemalloc.start()
         try:
-            end, seconds = _timed(subject, data, folder, declared)
+            end, seconds = _timed(case)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
     else:
-        end, seconds = _timed(subject, data, folder, declared)
+        end, seconds = _timed(case)
     if peak > BYTES:
         raise Fault(f"took {peak} bytes of memory; at most {BYTES} are allowed")
     for _ in range(_REPEATS):  # what was slow by itself stays slow
         if seconds <= SECONDS:
             break
-        seconds = min(seconds, _timed(subject, data, folder, declared)[1])
+        seconds = min(seconds, _timed(case)[1])
     else:
         raise Fault(f"took {seconds * 1000:.0f} ms; at most {SECONDS * 1000:.0f} are allowed")
+    if checked:
+        _check_again(case)
     return Result(end, seconds, peak)
 
 
-def _timed(subject: Subject, data: bytearray, folder: Path, declared: bool) -> tuple[End, float]:
+def _timed(case: Case) -> tuple[End, float]:
     begin = time.process_time()
     try:
         with _stopped_after(_HANG), _no_more_than(BYTES):
-            end = _look(subject, data, folder, declared)
+            end = _check(case) if case.checked else _look(case)
     except Hang:
         raise Fault(f"did not end within {_HANG:.0f} s") from None
     except Fault:
@@ -197,20 +221,19 @@ def _no_more_than(size: int) -> Iterator[None]:
 # --- What is looked at --------------------------------------------------------------------------
 
 
-def _look(subject: Subject, data: bytearray, folder: Path, declared: bool) -> End:
+def _look(case: Case) -> End:
     """The metadata and the whole content, each read or refused."""
-    disk_format = subject.format if declared else None
     ends = []
     try:
-        info = probe(Memory(subject.name, data), declared=disk_format)
+        info = probe(case.source, declared=case.format)
     except VmportError as error:
         ends.append(_refusal(error))
     else:
         _hold(0 <= info.virtual_size <= MAX_SIZE, f"a disk of {info.virtual_size} bytes")
-        json.dumps(image_fields(Inspection(subject.name, 0, info, assess(info))))
+        json.dumps(image_fields(Inspection(case.subject.name, 0, info, assess(info))))
         ends.append(End.READ)
     try:
-        with opened(subject, data, folder, declared=declared) as disk:
+        with case.opened() as disk:
             _read(disk)
     except VmportError as error:
         ends.append(_refusal(error))
@@ -220,17 +243,89 @@ def _look(subject: Subject, data: bytearray, folder: Path, declared: bool) -> En
     return ends[1]
 
 
+def _check(case: Case) -> End:
+    """A report, or an error that says why there can be none."""
+    try:
+        with case.checking() as report:
+            fields = report_fields(report)
+    except VmportError as error:
+        return _refusal(error)
+    json.dumps(fields)
+    told = sum(fault.count for fault in report.faults)
+    _hold(all(fault.code and fault.text and fault.count > 0 for fault in report.faults), "no fault")
+    _hold(told <= report.counts.total(), "more faults than were counted")
+    return End.REFUSED if report.counts[Severity.ERROR] else End.READ
+
+
+def _check_again(case: Case) -> None:
+    """That what is sound can be read: a check finds whatever a reader stumbles over.
+
+    A parent is not checked itself, only that it is the right one.
+    """
+    if case.subject.parents and case.subject.front is not None:
+        return
+    try:
+        with case.checking() as report:
+            if report.counts[Severity.ERROR] or not report.complete:
+                return
+        with case.opened() as disk:
+            _read(disk)
+    except CorruptInput as error:
+        raise Fault(f"has no error, but cannot be read: [{error.code}] {error}") from error
+    except VmportError:
+        return
+
+
+@dataclass(frozen=True)
+class Case:
+    """A subject that is damaged, and how it is looked at."""
+
+    subject: Subject
+    data: bytearray
+    resolver: OwnFiles
+    declared: bool
+    checked: bool
+
+    @property
+    def source(self) -> Memory:
+        """What is opened."""
+        front = self.subject.front
+        return Memory(self.subject.name, self.data if front is None else bytearray(front))
+
+    @property
+    def format(self) -> DiskFormat | None:
+        """What it is said to be; None where that must be found out."""
+        return self.subject.format if self.declared else None
+
+    def opened(self) -> AbstractContextManager[DiskImage]:
+        """The disk."""
+        locked = self.subject.locked and _quick(self.data)
+        return open_image(
+            self.source,
+            self.resolver,
+            declared=self.format,
+            passphrase=luks.PASSPHRASE if locked else None,
+            snapshot=self.subject.snapshot,
+        )
+
+    @contextmanager
+    def checking(self) -> Iterator[CheckReport]:
+        """What a deep check reports."""
+        name = self.subject.name
+        with ExitStack() as stack:
+
+            def opener(reference: Reference) -> ByteSource:
+                target = self.resolver(reference, named_by=name)
+                return stack.enter_context(open_source(target))
+
+            yield check_image(self.source, opener, self.resolver, declared=self.format, deep=True)
+
+
 def opened(
     subject: Subject, data: bytearray, folder: Path, *, declared: bool
 ) -> AbstractContextManager[DiskImage]:
-    """The disk in `data`, as all cases open it: no parent is granted."""
-    return open_image(
-        Memory(subject.name, data),
-        OwnExtents(subject, folder),
-        declared=subject.format if declared else None,
-        passphrase=luks.PASSPHRASE if subject.locked and _quick(data) else None,
-        snapshot=subject.snapshot,
-    )
+    """The disk in `data`, as all cases open it."""
+    return Case(subject, data, OwnFiles(subject, data, folder), declared, False).opened()
 
 
 def _refusal(error: VmportError) -> End:
@@ -274,5 +369,10 @@ def _quick(data: bytearray) -> bool:
 
     Up to the limit of the reader, they may take as long as they take.
     """
-    rounds = [data[164:168], *(data[208 + 48 * slot + 4 :][:4] for slot in range(8))]
-    return sum(int.from_bytes(each, "big") for each in rounds) <= _ROUNDS
+    total = 0
+    at = data.find(_LUKS)
+    while at >= 0:
+        places = (at + 164, *(at + 208 + 48 * slot + 4 for slot in range(8)))
+        total += sum(int.from_bytes(data[place : place + 4], "big") for place in places)
+        at = data.find(_LUKS, at + 1)
+    return total <= _ROUNDS

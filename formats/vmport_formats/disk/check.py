@@ -152,14 +152,21 @@ class Faults:
 
     def add(self, fault: Fault) -> None:
         """One more."""
-        self.counts[fault.severity] += fault.count
-        self._kept[fault.severity] += 1
-        if self._kept[fault.severity] <= _KEPT:
+        if self._keeps(fault.severity, fault.count):
             self.found.append(fault)
+
+    def _keeps(self, severity: Severity, count: int) -> bool:
+        """Whether a fault that is true of so many clusters is kept; it is counted in any case."""
+        self.counts[severity] += count
+        kept = self._kept[severity]
+        if kept < _KEPT:
+            self._kept[severity] = kept + 1
+        return kept < _KEPT
 
     def error(self, code: str, at: int | str | None, text: str, count: int = 1) -> None:
         """Something that loses data."""
-        self.add(Fault(code, Severity.ERROR, at, text, self.name, count))
+        if self._keeps(Severity.ERROR, count):
+            self.found.append(Fault(code, Severity.ERROR, at, text, self.name, count))
 
     def leak(self, code: str, at: int | str | None, text: str, count: int = 1) -> None:
         """Something that loses room."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixtures.disks import luks, vhd, vhdx
-from tests.fuzz.subjects import Subject, subject
-from tests.fuzz.trial import Memory, OwnExtents
+from tests.fuzz.subjects import subject
+from tests.fuzz.trial import Memory, OwnFiles
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.probe import probe
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.fuzz.subjects import Order
+    from tests.fuzz.parts import Order, Subject
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def read_all(image: Subject, data: bytes, folder: Path) -> None:
     probe(Memory(image.name, bytearray(data)), declared=image.format)
     with open_image(
         Memory(image.name, bytearray(data)),
-        OwnExtents(image, folder),
+        OwnFiles(image, image.data, folder),
         declared=image.format,
         passphrase=luks.PASSPHRASE if image.locked else None,
     ) as disk:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vmport_formats.disk.layer import Found, Run, Unit, cut
 from vmport_formats.disk.occupancy import Occupancy
+from vmport_formats.disk.tables import reach
 from vmport_formats.disk.vmdk.packing import Unpacking, most_packed
-from vmport_formats.disk.vmdk.words import Pages, Words, stretch
+from vmport_formats.disk.vmdk.words import Pages, Words
 from vmport_formats.errors import CorruptInput, TruncatedInput
 from vmport_formats.units import SECTOR
 
@@ -109,10 +110,10 @@ class Grains:
         except ValueError as error:
             raise self._corrupt(place, "directory", str(error)) from error
         if at is None:
-            return None, stretch(words, index, 0)
+            return None, reach(words, index, len(words), 0)
         size = self._pointers.table_entries * self._pointers.width
         step = self._pointers.table_step
-        count = stretch(words, index, step) if step else 1
+        count = reach(words, index, len(words), step) if step else 1
         free = _free(self._taken, at)
         if free < size:
             raise self._corrupt(place, "directory", self._inside(at, at + size, self._taken))
@@ -149,7 +150,7 @@ class Grains:
             except ValueError as error:
                 raise self._corrupt(place, "table", str(error)) from error
             if found is Found.STORED:
-                count = stretch(words, index, self._pointers.grain_step)
+                count = reach(words, index, len(words), self._pointers.grain_step)
                 if not self._is_whole(words[index + count - 1], host, count):
                     count = 1
                 count = self._stored(host, count, number + index, place, taken)
@@ -159,7 +160,7 @@ class Grains:
                 following = words[index + 1] if index + 1 < len(words) else 0
                 yield self._packed(host, following * SECTOR, number + index, place, taken)
             else:
-                count = stretch(words, index, 0)
+                count = reach(words, index, len(words), 0)
                 yield Run(count * self._grain, found)
             index += count
 
@@ -205,7 +206,9 @@ class Grains:
                 with suppress(ValueError):  # this is told when it is read
                     found, host = self._pointers.grain(words[index])
                     stored = found is Found.STORED
-                    count = stretch(words, index, self._pointers.grain_step if stored else 0)
+                    count = reach(
+                        words, index, len(words), self._pointers.grain_step if stored else 0
+                    )
                     if stored:
                         slot = host - host % self._grain
                         ranges.append((slot, slot + count * self._grain))

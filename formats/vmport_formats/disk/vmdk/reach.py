@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vmport_formats.disk.tables import reach
 from vmport_formats.disk.vmdk.sparse import GRAIN_MARKER
-from vmport_formats.disk.vmdk.words import Pages, Words, stretch
+from vmport_formats.disk.vmdk.words import Pages, Words
 from vmport_formats.errors import TruncatedInput
 from vmport_formats.units import SECTOR
 
@@ -89,9 +90,9 @@ def _spans(words: Words, header: SparseHeader) -> Iterator[tuple[int, int, int]]
         while part is not None and index < length:
             sector = part[index]
             if not sector:
-                index += stretch(part, index, 0)
+                index += reach(part, index, len(part), 0)
                 continue
-            following = stretch(part, index, step) if step else 1
+            following = reach(part, index, len(part), step) if step else 1
             yield number + index, sector, following
             spans += 1
             if spans == _MAX_SPANS:

@@ -125,25 +125,3 @@ class Words:
             page.byteswap()
         self._pages.keep(id(self), number, page)
         return page
-
-
-def stretch(words: array[int], index: int, step: int) -> int:
-    """How many numbers from `index` on go up by `step`, itself included.
-
-    As long as they do, twice as many are compared each time.
-    """
-    first, end = words[index], len(words)
-    if step:  # as far as the width of the numbers goes
-        end = min(end, index + ((1 << 8 * words.itemsize) - 1 - first) // step + 1)
-    count, ahead = 1, 1
-    while index + count < end and words[index + count] == (start := first + count * step):
-        ahead = min(ahead, end - index - count)
-        numbers = range(start, start + ahead * step, step) if step else (start,) * ahead
-        here = index + count
-        if ahead > 1 and words[here : here + ahead] != array(words.typecode, numbers):
-            count += 1
-            ahead //= 2
-        else:
-            count += ahead
-            ahead *= 2
-    return count
