@@ -26,6 +26,9 @@ soak: setup ## As fuzz, N times, with damage never seen before: make soak N=1000
 bench: setup ## Measure everything beside its peers, on a quiet machine; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks --write docs/benchmarks.md $(ARGS)
 
+faults: setup ## Convert while calls fail, signals come and sources change; prints a table
+	$(BIN)/python -m tests.faults $(ARGS)
+
 lint: setup ## Check style, types and the storeys
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
