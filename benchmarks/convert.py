@@ -272,7 +272,7 @@ def _table(job: _Job, outcomes: Mapping[str, Outcome]) -> Table:
     rows = []
     for way in job.ways:
         outcome = outcomes[way.name]
-        runs = f" ({way.runs} runs)" if way.runs else ""
+        runs = f" (at most {way.runs} runs)" if way.runs else ""
         name = f"{way.name}{runs}"
         if isinstance(outcome, Failed):
             rows.append((name, way.flushed, way.verified, outcome.reason[:160], "", "", "", ""))

@@ -19,8 +19,9 @@ LEAST: Final = 700_000_000
 PARTITION: Final = 1 << 20
 """Byte at which the file system begins."""
 PACKAGES: Final = (
-    "linux-image-cloud-{kernel}", "python3", "git", "gcc", "perl", "vim", "locales", "openssh-server",
-    "curl", "man-db", "rsync", "ca-certificates", "bash-completion", "less", "file", "iproute2",
+    "linux-image-cloud-{kernel}", "python3", "git", "gcc", "perl", "vim", "locales",
+    "openssh-server", "curl", "man-db", "rsync", "ca-certificates", "bash-completion",
+    "less", "file", "iproute2",
 )  # fmt: skip
 """What a server has that somebody works on.  Debian 13 packs the kernel's modules, 12 does not."""
 
