@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
 
 ROOT: Final = Path(__file__).parents[2]
@@ -37,6 +37,14 @@ _CARRIERS: Final = {
 _SPELLED: Final = {
     f"vhdx.{UNKNOWN}": ("vhdx.logical-sector-size", "vhdx.physical-sector-size"),
 }
+
+_SEVERITIES: Final = {"error": "error", "leak": "leak", "warn": "warning"}
+"""By the methods of `check.Faults`."""
+_THIS: Final = (ast.Constant("this "),)
+_MISPLACED: Final = (
+    ast.Constant(" points behind the end of the file, or to where something else lies"),
+)
+_NOTHING: Final = (ast.Constant("nothing points to this "),)
 
 _Bindings: TypeAlias = dict[str, ast.expr]
 
@@ -68,6 +76,13 @@ def codes_in(paths: Iterable[Path]) -> list[Code]:
     return sorted(found, key=lambda item: (item.code, item.kind))
 
 
+def faults_in(paths: Iterable[Path]) -> list[Code]:
+    """What checks in the modules in `paths` can report, of the kind of its severity; sorted."""
+    files = chain.from_iterable(sorted(p.rglob("*.py")) if p.is_dir() else (p,) for p in paths)
+    found = chain.from_iterable(_Module(file, file.read_bytes()).faults() for file in files)
+    return sorted(dict.fromkeys(found), key=lambda item: (item.code, item.kind))
+
+
 def module_of(path: Path) -> ModuleType:
     """The module in `path`, imported."""
     return import_module(module_name(path))
@@ -94,9 +109,19 @@ class _Module:
                 self._calls.setdefault(_called(node), []).append(node)
 
     def codes(self) -> Iterator[Code]:
+        """Of errors and concerns."""
+        return self._all(self._parts)
+
+    def faults(self) -> Iterator[Code]:
+        """Of what checks report."""
+        return self._all(self._fault_parts)
+
+    def _all(
+        self, parts_of: Callable[[str, ast.Call], tuple[str, ast.expr, ast.expr] | None]
+    ) -> Iterator[Code]:
         for name, calls in self._calls.items():
             for call in calls:
-                if parts := self._parts(name, call):
+                if parts := parts_of(name, call):
                     kind, code, text = parts
                     for bound in self._bindings(call, (code, text), _DEPTH):
                         yield from self._given(kind, code, text, bound)
@@ -120,6 +145,50 @@ class _Module:
             return kind, keywords["code"], ast.JoinedStr(words if after else words[:1])
         if "problem" in keywords and name[:1].isupper():
             return name, keywords["code"], keywords["problem"]
+        return None
+
+    def _fault_parts(self, name: str, call: ast.Call) -> tuple[str, ast.expr, ast.expr] | None:
+        """Severity, code and text of a fault, or of the faults of a kind of entries."""
+        match call:
+            case ast.Call(func=ast.Attribute(value=who), args=[code, _, text, *_]):
+                if name in _SEVERITIES and ast.unparse(who).endswith("faults"):
+                    return _SEVERITIES[name], self._before(call, code), self._before(call, text)
+            case ast.Call(func=ast.Name(id="Kind"), args=[what, code, *_]):
+                return "error", code, ast.JoinedStr([*_THIS, what, *_MISPLACED])
+        if name == "check_gaps":
+            return "leak", call.args[3], ast.JoinedStr([*_NOTHING, call.args[4]])
+        return None
+
+    def _before(self, call: ast.Call, used: ast.expr) -> ast.expr:
+        """What a name was set to last before `call`; any other expression as it is.
+
+        Where that depends on a condition, the name.
+        """
+        node: ast.AST = call
+        while isinstance(used, ast.Name) and not isinstance(node, ast.FunctionDef | ast.Module):
+            above = self._parents[node]
+            for block in ("body", "orelse", "finalbody"):
+                row = getattr(above, block, None)
+                if not isinstance(row, list) or node not in row:
+                    continue
+                for item in reversed(row[: row.index(node)]):
+                    if isinstance(item, ast.Assign) and used.id in (pairs := _pairs(item)):
+                        return pairs[used.id]
+                    if any(
+                        isinstance(inner, ast.Assign) and used.id in _pairs(inner)
+                        for inner in ast.walk(item)
+                    ):
+                        return used
+            node = above
+        return used
+
+    def _returned(self, name: str) -> ast.JoinedStr | None:
+        """The text that a function of the module makes, where it does so at one place."""
+        for function in self._tree.body:
+            if isinstance(function, ast.FunctionDef) and function.name == name:
+                found = [item for item in ast.walk(function) if isinstance(item, ast.Return)]
+                value = found[0].value if len(found) == 1 else None
+                return value if isinstance(value, ast.JoinedStr) else None
         return None
 
     def _given(self, kind: str, code: ast.expr, text: ast.expr, bound: _Bindings) -> Iterator[Code]:
@@ -226,6 +295,8 @@ class _Module:
             case ast.Call(func=ast.Attribute(attr="replace", value=value), args=[old, new]):
                 was, becomes = self._words(old, bound)[0], self._words(new, bound)[0]
                 return [words.replace(was, becomes) for words in self._words(value, bound)]
+            case ast.Call(func=ast.Name(id=name)) if said := self._returned(name):
+                return self._words(said, {})
             case ast.Call(func=ast.Attribute(attr="lower", value=value)):
                 return [words.lower() for words in self._words(value, bound)]
             case ast.BinOp(op=ast.Add()) if not self._constant(node):

@@ -8,6 +8,7 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from docs.generator.check_page import check_page
 from docs.generator.codes import ROOT, UNKNOWN, Code, codes_in, module_name
 from docs.generator.records import RECORDS, cell, layout, limits, plain
 from vmport_formats.disk.model import DiskFormat
@@ -47,6 +48,7 @@ _EXIT_CODES: Final = {
 def pages() -> dict[Path, str]:
     """Every generated page, by its path."""
     made = {REFERENCE / "formats" / f"{item.code}.md": format_page(item) for item in DiskFormat}
+    made[REFERENCE / "check.md"] = check_page(_intro("check"))
     made[REFERENCE / "errors.md"] = errors_page()
     made[REFERENCE / "safety.md"] = safety_page()
     made[REFERENCE / "policies.md"] = policies_page()
@@ -200,9 +202,7 @@ def safety_page() -> str:
     of_policies = set(codes_in((_POLICY, _SECOND_OPINION)))
     found = [item for item in codes_in(_PACKAGES) if item.kind == "Concern"]
     found = [item for item in found if UNKNOWN not in item.code and item not in of_policies]
-    notes = (_NOTES / "safety.md").read_text(encoding="utf-8")
-    title, rest = notes.split("\n", 1)
-    lines = [f"{title}\n\n{_MADE}{_tests_named(rest).replace('../../../', '../../').rstrip()}\n"]
+    lines = [f"{_intro('safety')}\n"]
     lines += ["## Files that an image names\n", "| format | reasons |", "|---|---|"]
     for item in DiskFormat:
         kinds = [f"`{item.code}.{kind.code}`" for kind in _named_kinds(_paths(item.code))]
@@ -213,11 +213,15 @@ def safety_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _intro(name: str) -> str:
+    """The hand-written part of a page that is not of a format."""
+    title, rest = (_NOTES / f"{name}.md").read_text(encoding="utf-8").split("\n", 1)
+    return f"{title}\n\n{_MADE}{_tests_named(rest).replace('../../../', '../../').rstrip()}"
+
+
 def policies_page() -> str:
     """What each policy refuses, and why."""
-    notes = (_NOTES / "policies.md").read_text(encoding="utf-8")
-    title, rest = notes.split("\n", 1)
-    lines = [f"{title}\n\n{_MADE}{_tests_named(rest).replace('../../../', '../../').rstrip()}"]
+    lines = [_intro("policies")]
     anyone = [item for item in codes_in((_POLICY,)) if item.code.startswith("policy.")]
     lines.append(f"\n## Any policy but none\n\n{_concern_table(anyone)}".rstrip())
     for policy in Policy:

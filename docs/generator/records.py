@@ -39,16 +39,16 @@ class Record:
 
 RECORDS: Final = {
     "qcow2": (
-        Record("Header, versions 2 and 3", "qcow2.header", "_V2", "_Version2", notes="Header"),
+        Record("Header, versions 2 and 3", "qcow2.header", "V2", "_Version2", notes="Header"),
         Record(
             "Header, what version 3 adds",
             "qcow2.header",
-            "_V3",
+            "V3",
             ("incompatible", "compatible", "autoclear", "refcount_order", "header_length"),
             at=72,
             notes="Header",
         ),
-        Record("Header extension", "qcow2.extensions", "_PREFIX", ("type", "length")),
+        Record("Header extension", "qcow2.extensions", "PREFIX", ("type", "length")),
         Record("Bitmaps extension", "qcow2.extensions", "_BITMAPS", (
             "number", "reserved", "directory_size", "directory_offset",
         )),

@@ -202,7 +202,7 @@ class Checker(Protocol):
         ...
 
 
-_CHECKERS: Final[dict[DiskFormat, str]] = {
+CHECKERS: Final[dict[DiskFormat, str]] = {
     DiskFormat.QCOW2: "qcow2.check",
     DiskFormat.VMDK: "vmdk.check",
     DiskFormat.VHD: "vhd.check",
@@ -212,6 +212,7 @@ _CHECKERS: Final[dict[DiskFormat, str]] = {
     DiskFormat.PARALLELS: "parallels.check",
     DiskFormat.DMG: "dmg.check",
 }
+"""The modules of formats with a check of their own."""
 
 
 def check_image(
@@ -245,7 +246,7 @@ def check_image(
         broken = error
     else:
         for concern in info.concerns:
-            if concern.code in _TELLING:
+            if concern.code in TELLING:
                 faults.warn(concern.code, None, concern.text)
         if info.dirty:
             faults.warn(f"{disk_format.code}.dirty", None, "was not closed cleanly")
@@ -253,8 +254,8 @@ def check_image(
             text = "is marked as corrupt by a program that used it"
             faults.warn(f"{disk_format.code}.corrupt", None, text)
     try:
-        if disk_format in _CHECKERS:
-            name = f"vmport_formats.disk.{_CHECKERS[disk_format]}"
+        if disk_format in CHECKERS:
+            name = f"vmport_formats.disk.{CHECKERS[disk_format]}"
             checker = cast("Checker", import_module(name))
             statistics = checker.check(source, opener, faults, deep=deep)
         elif broken is None:
@@ -263,7 +264,7 @@ def check_image(
         faults.stop(error)
     if broken is not None and not faults.failed:
         faults.take(broken)
-        faults.complete &= disk_format in _CHECKERS
+        faults.complete &= disk_format in CHECKERS
     if info is not None and info.backing is not None and not faults.failed:
         _check_parent(source, disk_format, resolver, faults)
     return CheckReport(
@@ -277,7 +278,7 @@ def check_image(
     )
 
 
-_TELLING: Final = frozenset(
+TELLING: Final = frozenset(
     {"vmdk.footer-mismatch", "vmdk.compression-ambiguous", "vhd.fixed-size", "vdi.image-type"}
 )
 """Concerns that are about consistency, and not about safety."""
