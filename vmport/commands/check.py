@@ -36,6 +36,12 @@ content of the disk, such as its filesystems, is not judged.
 "error": data is lost, or will be when the image is written to. "leak": room in the file is lost, \
 and nothing else. "warning": odd, and sound nevertheless.
 
+[bold]What is read[/bold]
+
+Tables, and of a DMG all that its checksums are over. --deep reads and unpacks what is compressed. \
+The parent is only asked whether it is the right one, and only in folders that --allow names; that \
+of a VDI, known by a UUID alone, is looked for among the .vdi files in them.
+
 [bold]Exit code[/bold]
 
 0: there is neither an error nor a leak; 1: there is; 3: an image cannot be read at all, or uses \

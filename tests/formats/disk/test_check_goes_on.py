@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import pytest
 
 from fixtures.disks import vdi, vhd_blocks, vhdx_blocks, vmdk, vmdk_grains
 from fixtures.disks.blocks import Kind
+from fixtures.disks.image_file import ImageFile
+from tests.fuzz.subjects import subject
 from vmport_formats.disk.check import CheckReport, Severity, check_image
 from vmport_formats.references import Confined
 from vmport_formats.source import open_source
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fixtures.disks.image_file import ImageFile
     from vmport_formats.references import Reference
     from vmport_formats.source import ByteSource
 
@@ -69,7 +71,7 @@ def _vmdk() -> Moved:
     return found.file, {found.places[n]: (sector + 99 * n).to_bytes(4, "little") for n in (1, 3)}
 
 
-def _places(report: CheckReport, step: int) -> list[int | str | None]:
+def _places(report: CheckReport, step: int) -> list[int]:
     """Where the faults are; of several in a row, which are one, each."""
     return sorted(
         fault.at + step * number
@@ -148,3 +150,15 @@ def test_a_broken_extent_does_not_hide_the_others(tmp_path: Path) -> None:
     assert shares == sorted(shares)
     assert shares
     assert max(shares) <= 1
+
+
+def test_a_table_of_bitmaps_that_is_longer_than_the_file() -> None:
+    """It costs no more than the file, whatever length it has."""
+    image = subject("qcow2-bitmaps")
+    data = bytearray(image.data)
+    directory = int.from_bytes(data[112 + 24 : 112 + 32], "big")
+    data[directory + 8 : directory + 12] = (1 << 22).to_bytes(4, "big")
+    begin = time.process_time()
+    report = check_image(ImageFile({0: bytes(data)}), _no_opener)
+    assert time.process_time() - begin < 1
+    assert ("qcow2.bitmaps", directory) in [(fault.code, fault.at) for fault in report.faults]
