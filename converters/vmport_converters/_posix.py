@@ -7,11 +7,13 @@ import errno
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
+_SYNC_FILE_RANGE_WRITE: Final = 2
 _FSYNCED_SINGLY: Final = 64
 """Trees of more files are flushed with their whole file system: one call, not a thousand."""
 
@@ -79,6 +81,16 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def start_writeback(descriptor: int) -> None:
+    """Ask the system to begin to bring a file to the medium; that it does not is no error here.
+
+    Who needs to know flushes in the end.
+    """
+    _libc().sync_file_range(
+        ctypes.c_int(descriptor), ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE
+    )
+
+
 def flush_folder(path: Path) -> None:
     """Bring the names in a folder to the medium, even if we may not list it."""
     try:
@@ -102,10 +114,18 @@ def _flush_file_system(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove `folder` and all that is in it."""
+    """Remove `folder` and all that is in it; what one refusal stops, it tries once more."""
+    with suppress(OSError):
+        _open_up(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        shutil.rmtree(folder)
+
+
+def _open_up(folder: Path) -> None:
+    """Let its folders be emptied: a published tree may hold some that forbid that."""
     for _here, folders, _files, descriptor in os.fwalk(folder):
-        for name in folders:  # a published tree may hold folders that forbid their own emptying
+        for name in folders:
             mode = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
             if stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
                 os.chmod(name, stat.S_IRWXU, dir_fd=descriptor)
-    shutil.rmtree(folder)

@@ -240,7 +240,8 @@ class _Run:
                 _undo(self)
                 remove_tree(self.folder)
         finally:
-            os.close(self.lock)
+            with suppress(OSError):  # it is let go of all the same
+                os.close(self.lock)
 
 
 def _prefix(destination: Path) -> str:
@@ -340,6 +341,7 @@ def _undo(run: _Run) -> None:
             if os.path.lexists(run.old / name):
                 with suppress(FileExistsError):  # somebody else was faster
                     rename_new(run.old / name, parent / name)
+        flush_folder(parent)  # before the journal, and what it is about, are removed
 
 
 def _identity(path: Path) -> list[int] | None:

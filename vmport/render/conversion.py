@@ -94,7 +94,7 @@ def print_plan(plan: Conversion, destination: str) -> None:
     size = format_size(plan.source.virtual_size)
     lines = [
         f"{printable(plan.source.name)} ({_format_name(plan.source.top)}): disk of {size} with "
-        f"{format_size(plan.source.data)} of data",
+        f"{format_size(plan.source.data or 0)} of data",
         f"-> {printable(destination)} ({plan.target.label}): disk of "
         f"{format_size(plan.virtual_size)}, at most {format_size(plan.at_most)} on disk",
         *(f"   -o {key}={value}" for key, value in plan.options),

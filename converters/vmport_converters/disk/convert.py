@@ -13,13 +13,13 @@ from vmport_converters.disk.native.engine import digest_of, write_image
 from vmport_converters.disk.native.raw import can_be_shared, copy_raw
 from vmport_converters.disk.native.targets import composer_for
 from vmport_converters.disk.options import read_options, target_format
-from vmport_converters.disk.plan import Compression, Engine, Wish, plan_conversion
-from vmport_converters.disk.source import open_disk
+from vmport_converters.disk.plan import Compression, Engine, Wish, plan_conversion, worst_case
+from vmport_converters.disk.source import data_size, open_disk
 from vmport_converters.publish import publishing
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.raw_composer import RawComposer
-from vmport_formats.errors import OutputError, ToolFailed, UsageError
+from vmport_formats.errors import InputError, OutputError, ToolFailed, UsageError
 from vmport_formats.references import Confined
 from vmport_formats.units import SECTOR, Bytes, format_size
 
@@ -115,7 +115,7 @@ def plan(request: Request) -> Conversion:
     Raises:
         UsageError, InputError, UnsafeInput: as `convert`.
     """
-    with _opened(request) as source:
+    with _opened(request, measured=True) as source:
         return plan_conversion(source.facts, _wish(request))
 
 
@@ -175,13 +175,14 @@ def _wish(request: Request) -> Wish:
     return Wish(target, read_options(target, request.options), request.compression, request.engine)
 
 
-def _opened(request: Request) -> AbstractContextManager[Source]:
+def _opened(request: Request, *, measured: bool = False) -> AbstractContextManager[Source]:
     return open_disk(
         request.source,
         declared=request.source_format,
         allow=request.allow,
         snapshot=request.snapshot,
         passphrase=request.passphrase,
+        measured=measured,
     )
 
 
@@ -233,9 +234,12 @@ class _Work:
                 problem=f"needs {format_size(self._plan.reserved)}, but its file system has "
                 f"{format_size(free)} left",
             )
-        if self._plan.at_most > free:
+        at_most = self._plan.at_most
+        if at_most > free and self._plan.source.data is None:
+            at_most = worst_case(data_size(self._source.disk))
+        if at_most > free:
             self._ears.on_warning(
-                f"{self._destination}: up to {format_size(self._plan.at_most)} may be needed, and "
+                f"{self._destination}: up to {format_size(at_most)} may be needed, and "
                 f"{format_size(free)} are free; blocks of zeros take none"
             )
 
@@ -295,8 +299,22 @@ class _Work:
 
         Raises:
             ToolFailed: it is not the disk that was planned.
+            OutputError: it cannot be read.
             InputError: the source cannot be read any more, or has changed.
         """
+        try:
+            return self._read_back(digest)
+        except InputError as error:
+            if Path(error.path or "").parent != self._staging.folder:
+                raise
+            raise OutputError(
+                self._destination,
+                at=error.at,
+                code="output.read-back",
+                problem=f"cannot be read back after it was written: {error.problem}",
+            ) from error
+
+    def _read_back(self, digest: str | None) -> tuple[ImageInfo, str | None]:
         files = Confined([self._staging.folder])
         with open_image(self._staging.path, files, declared=self._plan.target) as written:
             info, wanted = written.info, self._plan.virtual_size

@@ -109,7 +109,7 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
         length=_exact_length(facts, target, wish.size_multiple),
         ordered=not _is_laid_out_in_advance(target, options),
         reserved=size if reserves else Bytes(0),
-        at_most=_at_most(facts),
+        at_most=worst_case(facts.virtual_size if facts.data is None else facts.data),
         notes=tuple(_notes(facts, target, size)),
     )
 
@@ -239,9 +239,10 @@ def _exact_length(facts: Facts, target: DiskFormat, multiple: int) -> Bytes | No
     return info.file_size if info.file_size != info.virtual_size else None
 
 
-def _at_most(facts: Facts) -> Bytes:
-    # Tables take a 1024th at the most, but for tiny clusters; a compressed grain has a header.
-    return Bytes(facts.data + facts.data // 256 + 4 * MIB)
+def worst_case(data: int) -> Bytes:
+    """Bytes that a file takes at the most, of `data` bytes that are not zeros."""
+    # Tables take a 1024th, but for tiny clusters; a compressed grain has a header.
+    return Bytes(data + data // 256 + 4 * MIB)
 
 
 def _notes(facts: Facts, target: DiskFormat, size: int) -> Iterator[str]:

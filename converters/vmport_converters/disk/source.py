@@ -34,8 +34,8 @@ class Facts:
     """Of the image, then of those that it rests on, each on the next."""
     virtual_size: int
     """Bytes."""
-    data: int
-    """Bytes that hold data, as far as the map tells; the rest reads as zeros."""
+    data: int | None = None
+    """Bytes that hold data, as far as the map tells; None: it was not walked for that."""
     snapshot: str | None = None
     """The internal snapshot that is read instead of the present."""
 
@@ -62,8 +62,11 @@ def open_disk(
     allow: Sequence[str] = (),
     snapshot: str | None = None,
     passphrase: bytes | None = None,
+    measured: bool = False,
 ) -> Iterator[Source]:
     """Open the image `name`; what it names is opened only in the folders `allow`.
+
+    `measured`: walk the map, to know how much data there is.
 
     Raises:
         InputError: as `vmport_formats.disk.image.open_image`; or a running machine writes to it.
@@ -81,7 +84,8 @@ def open_disk(
         stamps.check_unused()
         for info in disk.chain:
             check_sound(name, info)
-        facts = Facts(name, disk.chain, disk.virtual_size, _data(disk), snapshot)
+        data = data_size(disk) if measured else None
+        facts = Facts(name, disk.chain, disk.virtual_size, data, snapshot)
         yield Source(facts, disk, stamps)
 
 
@@ -117,7 +121,12 @@ def _only_files(resolver: Resolver) -> Resolver:
     return resolve
 
 
-def _data(disk: DiskImage) -> int:
+def data_size(disk: DiskImage) -> int:
+    """Bytes of `disk` that hold data, as far as its map tells; the rest reads as zeros.
+
+    Raises:
+        InputError: as `DiskImage.runs`.
+    """
     return sum(
         part.length
         for _, run in disk.runs()

@@ -14,16 +14,12 @@ import os
 import struct
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.units import MIB
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FICLONERANGE: Final = 0x4020_940D
 _RANGE: Final = struct.Struct("=qQQQ")
 """struct file_clone_range: src_fd, src_offset, src_length, dest_offset."""
-_AT_A_TIME: Final = 16 * MIB
-"""Bytes after which an interruption is heard."""
 _BUFFER: Final = 256 * 1024
 _REFUSALS: Final = frozenset(
     {
@@ -75,13 +71,12 @@ class KernelCopy:
         """
         done = 0
         while done < length:
-            part = min(_AT_A_TIME, length - done)
+            part = length - done
             try:
                 count = self._ways[0](source, at + done, part, offset + done)
             except OSError as error:
                 if error.errno not in _REFUSALS or len(self._ways) == 1:
                     raise
-                count = 0
                 self._ways.pop(0)
                 continue
             if count == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, Self
 
+from vmport_converters._posix import start_writeback
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 _MOST_PARTS: Final = 512
 """What one call takes: Linux allows 1024."""
 _MOST_BYTES: Final = 4 * MIB
+_STARTED: Final = 32 * MIB
+"""Bytes after which the medium is told to begin."""
 
 
 class OutputFile:
     """A new file; what is not written is a hole.
+
+    The medium begins to take what is written while more is being prepared, so that there is less to
+    wait for in the end.
 
     Raises:
         OSError: from every method, when the system refuses.
@@ -27,6 +33,7 @@ class OutputFile:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._unstarted = 0
 
     def __enter__(self) -> Self:
         return self
@@ -51,6 +58,7 @@ class OutputFile:
         self._write(parts, begin)
 
     def _write(self, parts: list[Data], offset: int) -> None:
+        start = offset
         while parts:
             done = os.pwritev(self._descriptor, parts, offset)
             offset += done
@@ -58,6 +66,14 @@ class OutputFile:
                 done -= len(parts.pop(0))
             if parts and done:  # it took a part of one
                 parts[0] = memoryview(parts[0])[done:]
+        self.written(offset - start)
+
+    def written(self, count: int) -> None:
+        """Note that `count` more bytes have been written, by whatever way."""
+        self._unstarted += count
+        if self._unstarted >= _STARTED:
+            start_writeback(self._descriptor)
+            self._unstarted = 0
 
     def set_length(self, length: int) -> None:
         """Make it that long: holes are added, or what is behind is cut off."""

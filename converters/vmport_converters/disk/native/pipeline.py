@@ -14,7 +14,7 @@ from vmport_formats.errors import VmportError
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from vmport_converters.disk.native.portions import Job, Portion
     from vmport_formats.disk.composer import Data
@@ -54,11 +54,11 @@ def prepared(
     grain: int,
     pack: Pack | None = None,
     hashed: bool = True,
-    wanted: Callable[[Run], bool] | None = None,
+    runs: Iterable[tuple[int, Run]] | None = None,
 ) -> Generator[Prepared, None, None]:
     """The data of `disk` in grains, zeros left out: in order, worked on ahead by several threads.
 
-    Runs that are not `wanted` are taken for zeros.
+    `runs` stand in for those of the disk.
 
     Memory is bounded by about four jobs a processor, each of a MiB or a grain, whichever is more.
 
@@ -73,7 +73,7 @@ def prepared(
     for _ in range(ahead + 2):
         buffers.put(bytearray(most))
     work = _Work(disk, grain, pack, hashed=hashed)
-    todo = jobs(disk.runs(), unit=unit, most=most, wanted=wanted)
+    todo = jobs(disk.runs() if runs is None else runs, unit=unit, most=most)
     with ThreadPoolExecutor(workers, thread_name_prefix="vmport-convert") as pool:
         waiting: deque[tuple[bytearray, Future[Prepared]]] = deque()
         try:

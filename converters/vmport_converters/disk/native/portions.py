@@ -12,7 +12,7 @@ from vmport_formats.disk.layer import Found, sparse
 from vmport_formats.errors import VmportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from vmport_formats.disk.layer import Run
 
@@ -36,18 +36,17 @@ def jobs(
     *,
     unit: int,
     most: int,
-    wanted: Callable[[Run], bool] | None = None,
 ) -> Iterator[Job]:
     """Portions, in order, of at most `most` bytes a job; that is a multiple of `unit`.
 
     `runs` are those of a whole disk, from its beginning.  Where they fail, what was found out
-    before comes first.  Those that are not `wanted` are taken for zeros.
+    before comes first.
     """
     job: Job = []
     size = 0
     failure: VmportError | None = None
     try:
-        for portion in _portions(_data(runs, most, wanted), unit, most):
+        for portion in _portions(_data(runs, most), unit, most):
             length = portion.end - portion.start
             if job and size + length > most:
                 yield job
@@ -84,15 +83,12 @@ def _portions(data: Iterable[tuple[int, Run]], unit: int, most: int) -> Iterator
         raise failure
 
 
-def _data(
-    runs: Iterable[tuple[int, Run]], most: int, wanted: Callable[[Run], bool] | None
-) -> Iterator[tuple[int, Run]]:
+def _data(runs: Iterable[tuple[int, Run]], most: int) -> Iterator[tuple[int, Run]]:
     """The runs of data, cut where the disk's offset is a multiple of `most`."""
     offset = 0
     for _, whole in runs:
         for run in sparse(whole):
-            data = run.found is Found.STORED or run.found is Found.PACKED
-            if data and (wanted is None or wanted(run)):
+            if run.found is Found.STORED or run.found is Found.PACKED:
                 yield from _cut(offset, run, most)
             offset += run.length
 
