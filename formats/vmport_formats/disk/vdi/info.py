@@ -7,7 +7,6 @@ lack the offsets, which follow from the number of blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -107,8 +106,7 @@ def pack_header(text: bytes, header: Header) -> bytes:
     return (preheader + _HEADER.pack(*header) + geometry).ljust(SECTOR, b"\0")
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """A header, and the version that says where its fields are."""
 
     version: int

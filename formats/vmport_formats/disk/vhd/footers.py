@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmport_formats.disk.model import Concern
 from vmport_formats.disk.vhd.layout import (
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFooter:
+class FoundFooter(NamedTuple):
     """A footer, where it was found, sound or not."""
 
     at: int

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
@@ -56,8 +55,7 @@ def matches(source: ByteSource) -> bool:
     return find_back(source) is not None or find_front(source) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Vhd:
+class Vhd(NamedTuple):
     """A VHD file, all of it but its content."""
 
     info: ImageInfo
@@ -66,8 +64,7 @@ class Vhd:
     """None: it is a fixed disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dynamic:
+class Dynamic(NamedTuple):
     """What a dynamic or differencing disk has besides a footer."""
 
     at: int

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmport_formats.crc32c import crc32c
 from vmport_formats.disk.model import Concern
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One of the two headers, sound or not."""
 
     at: int
@@ -47,8 +45,7 @@ class Candidate:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(NamedTuple):
     """Both headers, and the one that counts."""
 
     candidates: tuple[Candidate, Candidate]

@@ -5,8 +5,7 @@ Source: Microsoft, [MS-VHDX].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.disk.vhdx.block_table import check_block_table
@@ -27,8 +26,7 @@ def matches(source: ByteSource) -> bool:
     return source.read_at(0, len(FILE_SIGNATURE)) == FILE_SIGNATURE
 
 
-@dataclass(frozen=True, slots=True)
-class Vhdx:
+class Vhdx(NamedTuple):
     """A VHDX file, all of it but its content."""
 
     info: ImageInfo

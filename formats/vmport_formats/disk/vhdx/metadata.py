@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.vhdx.layout import (
     FILE_PARAMETERS,
@@ -60,8 +59,7 @@ _PATH_KEYS: Final = ("relative_path", "volume_path", "absolute_win32_path")
 _LINKAGE_KEYS: Final = ("parent_linkage", "parent_linkage2")
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     """What the metadata region says."""
 
     block_size: int  # bytes
@@ -96,8 +94,7 @@ class Metadata:
         return tuple(value.strip("{}").lower() for value in values if value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(NamedTuple):
     """A metadata item, in the file."""
 
     name: str

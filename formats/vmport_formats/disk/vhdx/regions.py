@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.crc32c import crc32c
 from vmport_formats.disk.model import Concern
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 _NAMES: Final = {BAT_REGION: "block table", METADATA_REGION: "metadata"}
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A part of the file, set aside for one purpose."""
 
     name: str
@@ -46,8 +44,7 @@ class Region:
         return self.offset + self.length
 
 
-@dataclass(frozen=True, slots=True)
-class Regions:
+class Regions(NamedTuple):
     """The two regions that every VHDX has, its log, and what else there may be."""
 
     block_table: Region

@@ -19,9 +19,8 @@ of ESXi that it does not list are known from ESXi's own files.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from vmport_formats.errors import CorruptInput, UnsupportedFeature
 from vmport_formats.units import MAX_SIZE, MIB, SECTOR, Bytes, Sectors, sectors_to_bytes
@@ -56,8 +55,7 @@ class ExtentType(StrEnum):
 _EXTENT_TYPES: Final = frozenset(ExtentType)
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """One line of the extent description: a piece of the disk, in order."""
 
     access: str
@@ -73,16 +71,14 @@ class Extent:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line that does not mean what it should, or anything."""
 
     number: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """A descriptor, as written."""
 
     raw: bytes

@@ -11,8 +11,7 @@ Source: the behaviour of qemu 7.2 to 10, checked by experiment.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 # How much qemu reads when it looks for extents, and when it looks for ids and the parent.
 _EXTENTS_WINDOW: Final = (1 << 20) - 1
@@ -42,8 +41,7 @@ _EXTENT: Final = re.compile(
 _LLONG_MAX: Final = (1 << 63) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class QemuExtent:
+class QemuExtent(NamedTuple):
     """An extent, as qemu reads it."""
 
     sectors: int
@@ -70,7 +68,7 @@ def qemu_extents(raw: bytes) -> tuple[QemuExtent, ...] | None:
         # A scan that begins at a blank line skips it, and finds what follows once more.
         newlines = text.count(b"\n", last, start)
         if extent is not None and _is_read(extent):
-            found.append(replace(extent, times=max(newlines, 1) if last else newlines + 1))
+            found.append(extent._replace(times=max(newlines, 1) if last else newlines + 1))
         last = end
     return tuple(found)
 

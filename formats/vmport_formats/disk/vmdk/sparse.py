@@ -6,7 +6,6 @@ Compressed Sparse Extents".  All numbers are little-endian, offsets and sizes in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -100,8 +99,7 @@ _PLACES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SparseExtent:
+class SparseExtent(NamedTuple):
     """A sparse extent, its fields checked."""
 
     header: SparseHeader
