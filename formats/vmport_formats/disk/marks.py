@@ -19,7 +19,7 @@ _VDI: Final = slice(64, 68)
 _FORMATS: Final = tuple(DiskFormat)
 
 _STARTS: Final = {
-    DiskFormat.QCOW: (b"QFI\xfb",),
+    DiskFormat.QCOW: (b"QFI\xfb\0\0\0\1",),
     DiskFormat.QCOW2: (b"QFI\xfb",),
     DiskFormat.VMDK: (b"KDMV", b"COWD", b"\xbe\xba\xfe\xca"),
     DiskFormat.VHD: (b"conectix",),

@@ -276,8 +276,7 @@ class TableReader:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FlatTable:
+class FlatTable(NamedTuple):
     """One table for the whole disk."""
 
     reader: TableReader
@@ -290,8 +289,7 @@ class FlatTable:
         return self.reader.stretches(self.at, self.size, first, last)
 
 
-@dataclass(frozen=True, slots=True)
-class TwoLevelTable:
+class TwoLevelTable(NamedTuple):
     """A table of tables; an entry of the upper one is 0 where there is no lower one."""
 
     upper: FlatTable

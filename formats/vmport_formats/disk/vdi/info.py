@@ -10,10 +10,10 @@ from __future__ import annotations
 from enum import IntEnum
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from uuid import UUID
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
+from vmport_formats.guids import of_little_endian
 from vmport_formats.references import Reference, ReferenceKind
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MAX_SIZE, SECTOR, Bytes
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _SIGNATURE_AT: Final = 64
 _SIGNATURE: Final = bytes.fromhex("7f10dabe")
-_NIL: Final = UUID(int=0)
+_NIL: Final = bytes(16)
 UUID_PREFIX: Final = "uuid:"
 """What the name of a parent begins with, for a VDI does not say where that is."""
 # VirtualBox calls it "the old version"; there was no other before 1.0.
@@ -143,8 +143,8 @@ def read_info(source: ByteSource) -> ImageInfo:
     """
     layout = read_layout(source)
     header, image_type = layout.header, layout.image_type
-    parent = UUID(bytes_le=header.uuid_linkage)
-    if image_type.has_parent and parent == _NIL:
+    parent = None if header.uuid_linkage == _NIL else of_little_endian(header.uuid_linkage)
+    if image_type.has_parent and parent is None:
         raise CorruptInput(
             source.name,
             at=layout.at("uuid_linkage"),
@@ -152,7 +152,7 @@ def read_info(source: ByteSource) -> ImageInfo:
             problem=f"is a disk of type {image_type.name.lower()}, but names no parent",
         )
     references: tuple[Reference, ...] = ()
-    if parent != _NIL:
+    if parent is not None:
         name = f"{UUID_PREFIX}{parent}"
         references = (Reference(ReferenceKind.PARENT, name, "vdi", is_path=False),)
     return ImageInfo(
@@ -225,7 +225,7 @@ def _from_old(fields: tuple[Any, ...]) -> Header:
             *(blocks_offset, blocks_offset + 4 * blocks),
             *(*geometry, 0),
             *(disk_size, block_size, 0, blocks, allocated),
-            *(*fields[-3:], _NIL.bytes_le),
+            *(*fields[-3:], _NIL),
         ]
     )
 
@@ -347,9 +347,9 @@ def _check_data(source: ByteSource, layout: Layout) -> None:
         )
 
 
-def _concerns(layout: Layout, parent: UUID) -> list[Concern]:
+def _concerns(layout: Layout, parent: str | None) -> list[Concern]:
     concerns = []
-    if parent != _NIL:
+    if parent is not None:
         concerns.append(
             Concern(
                 "vdi.parent-without-path",
@@ -375,7 +375,7 @@ def _concerns(layout: Layout, parent: UUID) -> list[Concern]:
     return concerns
 
 
-def _details(layout: Layout, parent: UUID) -> dict[str, object]:
+def _details(layout: Layout, parent: str | None) -> dict[str, object]:
     header = layout.header
     details: dict[str, object] = {
         "version": f"{layout.version >> 16}.{layout.version & 0xFFFF}",
@@ -386,10 +386,10 @@ def _details(layout: Layout, parent: UUID) -> dict[str, object]:
         "blocks-offset": header.blocks_offset,
         "data-offset": header.data_offset,
         "comment": header.comment.partition(b"\0")[0].decode("utf-8", "replace"),
-        "uuid-create": str(UUID(bytes_le=header.uuid_create)),
-        "uuid-modify": str(UUID(bytes_le=header.uuid_modify)),
+        "uuid-create": of_little_endian(header.uuid_create),
+        "uuid-modify": of_little_endian(header.uuid_modify),
     }
-    if parent != _NIL:
-        details["uuid-linkage"] = str(parent)
-        details["uuid-parent-modify"] = str(UUID(bytes_le=header.uuid_parent_modify))
+    if parent is not None:
+        details["uuid-linkage"] = parent
+        details["uuid-parent-modify"] = of_little_endian(header.uuid_parent_modify)
     return details

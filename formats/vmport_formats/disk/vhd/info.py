@@ -6,13 +6,14 @@ Sources: Microsoft's VHD specification 1.0; for the size of a disk, the behaviou
 from __future__ import annotations
 
 import sys
+import time
 from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
-from uuid import UUID
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.disk.vhd.footers import choose_footer, find_back, find_front
 from vmport_formats.disk.vhd.layout import (
+    EPOCH,
     HEADER_COOKIE,
     HEADER_LENGTH,
     MAX_SECTORS,
@@ -22,12 +23,11 @@ from vmport_formats.disk.vhd.layout import (
     Footer,
     ParentLocator,
     header_checksum,
-    time_of,
     unpack_footer,
     unpack_header,
 )
-from vmport_formats.disk.vhd.parent import parent_name, parent_references, read_locators
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
+from vmport_formats.guids import of_network_order
 from vmport_formats.source import read_exactly
 from vmport_formats.units import SECTOR, Bytes, Sectors, format_size, sectors_to_bytes
 
@@ -228,12 +228,14 @@ def _read_dynamic(source: ByteSource, footer: Footer, virtual_size: int, *, whol
 def _read_parent(
     source: ByteSource, dynamic: Dynamic
 ) -> tuple[tuple[Reference, ...], dict[str, object]]:
+    from vmport_formats.disk.vhd import parent
+
     header = dynamic.header
-    in_use = read_locators(source, dynamic.locators, at=dynamic.at)
-    return parent_references(header, in_use), {
-        "parent-unique-id": str(UUID(bytes=header.parent_unique_id)),
+    in_use = parent.read_locators(source, dynamic.locators, at=dynamic.at)
+    return parent.parent_references(header, in_use), {
+        "parent-unique-id": of_network_order(header.parent_unique_id),
         "parent-time-stamp": _time(header.parent_time_stamp),
-        "parent-unicode-name": parent_name(header),
+        "parent-unicode-name": parent.parent_name(header),
         "parent-locators": [item.as_details() for item in in_use],
     }
 
@@ -342,7 +344,7 @@ def _footer_details(footer: Footer) -> dict[str, object]:
         "creator-version": f"{major}.{minor}",
         "creator-host-os": _code(footer.creator_host_os),
         "time-stamp": _time(footer.time_stamp),
-        "unique-id": str(UUID(bytes=footer.unique_id)),
+        "unique-id": of_network_order(footer.unique_id),
         "saved-state": bool(footer.saved_state),
     }
 
@@ -353,4 +355,4 @@ def _code(value: bytes) -> str:
 
 
 def _time(seconds: int) -> str:
-    return time_of(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(EPOCH + seconds))

@@ -6,7 +6,6 @@ numbers are big-endian.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
@@ -44,7 +43,7 @@ class Footer(NamedTuple):
     features: int
     version: int  # 0x0001_0000: major in the upper half
     data_offset: int  # bytes, of the dynamic header; all ones for a fixed disk
-    time_stamp: int  # see time_of
+    time_stamp: int  # see EPOCH
     creator_application: bytes
     creator_version: int
     creator_host_os: bytes
@@ -80,7 +79,7 @@ class DynamicHeader(NamedTuple):
     block_size: int  # bytes, without the sector bitmap that precedes each block
     checksum: int
     parent_unique_id: bytes
-    parent_time_stamp: int  # of the last change of the parent's file; see time_of
+    parent_time_stamp: int  # of the last change of the parent's file; see EPOCH
     reserved: int
     parent_unicode_name: bytes  # UTF-16BE, padded with NULs
 
@@ -125,11 +124,6 @@ def pack_footer(footer: Footer) -> bytes:
 def pack_header(header: DynamicHeader) -> bytes:
     """The 1024 bytes that hold `header`, but with the right checksum; without parent locators."""
     return _sealed(_HEADER.pack(*header).ljust(HEADER_LENGTH, b"\0"), _HEADER_CHECKSUM_AT)
-
-
-def time_of(seconds: int) -> datetime:
-    """The time that a time stamp tells."""
-    return datetime.fromtimestamp(EPOCH + seconds, UTC)
 
 
 def footer_checksum(sector: bytes) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
-from uuid import UUID
 
 from vmport_formats.disk.model import Concern
-from vmport_formats.disk.vhd.layout import PARENT_UNIQUE_ID_AT, time_of
+from vmport_formats.disk.vhd.layout import EPOCH, PARENT_UNIQUE_ID_AT
 from vmport_formats.errors import CorruptInput, TruncatedInput
+from vmport_formats.guids import of_network_order
 from vmport_formats.references import Reference, ReferenceKind
 from vmport_formats.source import FileSource
 
@@ -111,7 +111,7 @@ def parent_references(
     paths.append(parent_name(header))
     names = dict.fromkeys(path for path in paths if path)
     if not names:
-        uuid = f"uuid:{UUID(bytes=header.parent_unique_id)}"
+        uuid = f"uuid:{of_network_order(header.parent_unique_id)}"
         return (Reference(ReferenceKind.PARENT, uuid, "vpc", is_path=False),)
     return tuple(Reference(ReferenceKind.PARENT, name, "vpc") for name in names)
 
@@ -128,7 +128,7 @@ def check_parent(
     Raises:
         CorruptInput: it has another unique id.
     """
-    wanted, found = str(UUID(bytes=dynamic.header.parent_unique_id)), parent.details["unique-id"]
+    wanted, found = of_network_order(dynamic.header.parent_unique_id), parent.details["unique-id"]
     if found != wanted:
         raise CorruptInput(
             child,
@@ -141,7 +141,7 @@ def check_parent(
     modified = source.modified if isinstance(source, FileSource) else None
     if modified is None or not dynamic.header.parent_time_stamp:
         return ()
-    remembered = time_of(dynamic.header.parent_time_stamp)
+    remembered = datetime.fromtimestamp(EPOCH + dynamic.header.parent_time_stamp, UTC)
     now = datetime.fromtimestamp(modified, UTC)
     if abs((now - remembered).total_seconds()) <= _FILE_TIME_PRECISION:
         return ()

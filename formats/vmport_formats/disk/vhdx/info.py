@@ -11,13 +11,14 @@ from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
 from vmport_formats.disk.vhdx.block_table import check_block_table
 from vmport_formats.disk.vhdx.headers import Headers, read_creator, read_headers
 from vmport_formats.disk.vhdx.layout import FILE_SIGNATURE
-from vmport_formats.disk.vhdx.log import Log, read_log, replayed
 from vmport_formats.disk.vhdx.metadata import Metadata, read_metadata
 from vmport_formats.disk.vhdx.regions import Region, Regions, read_regions
 from vmport_formats.guids import of_little_endian
 from vmport_formats.units import Bytes
 
 if TYPE_CHECKING:
+    from vmport_formats.disk.vhdx.layout import Header
+    from vmport_formats.disk.vhdx.log import Log
     from vmport_formats.source import ByteSource
 
 
@@ -59,8 +60,7 @@ def read_vhdx(source: ByteSource, *, whole: bool = True) -> Vhdx:
     creator = read_creator(source)
     headers, concerns = read_headers(source)
     header = headers.current.header
-    log = read_log(source, header) if headers.dirty else None
-    content = source if log is None else replayed(source, log)
+    log, content = _replayed(source, header) if headers.dirty else (None, source)
     log_region = Region("log", header.log_offset, header.log_length)
     regions, more = read_regions(content, log=log_region)
     metadata = read_metadata(content, regions.metadata)
@@ -80,6 +80,14 @@ def read_vhdx(source: ByteSource, *, whole: bool = True) -> Vhdx:
         details=_details(creator, headers, log, metadata),
     )
     return Vhdx(info, content, log, regions, metadata)
+
+
+def _replayed(source: ByteSource, header: Header) -> tuple[Log, ByteSource]:
+    """The log, and the file as it is once that is replayed."""
+    from vmport_formats.disk.vhdx.log import read_log, replayed  # few files have one
+
+    log = read_log(source, header)
+    return log, replayed(source, log)
 
 
 def _variant(metadata: Metadata) -> str:

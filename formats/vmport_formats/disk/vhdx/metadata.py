@@ -156,9 +156,7 @@ def read_metadata(source: ByteSource, region: Region) -> Metadata:
 
 
 def _read_items(source: ByteSource, region: Region) -> dict[bytes, _Item]:
-    data = read_exactly(
-        source, region.offset, TABLE_LENGTH, what="the metadata table", code="vhdx.metadata-table"
-    )
+    data = _read_table(source, region.offset, METADATA_TABLE_HEADER.size)
     header = MetadataTableHeader._make(METADATA_TABLE_HEADER.unpack_from(data))
     if header.signature != b"metadata":
         raise CorruptInput(
@@ -176,6 +174,8 @@ def _read_items(source: ByteSource, region: Region) -> dict[bytes, _Item]:
             f"at most {MAX_TABLE_ENTRIES} fit",
         )
     items: dict[bytes, _Item] = {}
+    length = METADATA_TABLE_HEADER.size + header.entry_count * METADATA_ENTRY.size
+    data = _read_table(source, region.offset, length)
     for number in range(header.entry_count):
         entry_at = METADATA_TABLE_HEADER.size + number * METADATA_ENTRY.size
         entry = MetadataEntry._make(METADATA_ENTRY.unpack_from(data, entry_at))
@@ -199,6 +199,11 @@ def _read_items(source: ByteSource, region: Region) -> dict[bytes, _Item]:
             )
         items[kind] = _read_item(source, region, kind, entry, at=region.offset + entry_at)
     return items
+
+
+def _read_table(source: ByteSource, at: int, length: int) -> bytes:
+    what, code = "the metadata table", "vhdx.metadata-table"
+    return read_exactly(source, at, length, what=what, code=code)
 
 
 def _read_item(

@@ -17,8 +17,6 @@ from vmport_formats.disk.placements import Kind, Placements, entries
 from vmport_formats.disk.vmdk.descriptor import ExtentType
 from vmport_formats.disk.vmdk.esx import (
     COWD_HEADER,
-    COWD_MAGIC,
-    SESPARSE_MAGIC,
     EsxExtent,
     read_cowd,
     read_sesparse,
@@ -33,6 +31,7 @@ from vmport_formats.disk.vmdk.extents import (
 )
 from vmport_formats.disk.vmdk.info import read_vmdk
 from vmport_formats.disk.vmdk.layer import parent_if_readable
+from vmport_formats.disk.vmdk.magic import COWD_MAGIC, SESPARSE_MAGIC
 from vmport_formats.disk.vmdk.other_files import extent_reference
 from vmport_formats.disk.vmdk.pointers import SectorPointers, SeSparsePointers, cowd_pointers
 from vmport_formats.disk.vmdk.sparse import GRAIN_MARKER, Flag, SparseExtent, read_sparse

@@ -17,8 +17,6 @@ from vmport_formats.units import MAX_SIZE, SECTOR, Bytes, Sectors, sectors_to_by
 if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
 
-COWD_MAGIC: Final = b"COWD"
-SESPARSE_MAGIC: Final = (0xCAFE_BABE).to_bytes(8, "little")
 _VOLATILE_MAGIC: Final = (0xCAFE_CAFE).to_bytes(8, "little")
 
 

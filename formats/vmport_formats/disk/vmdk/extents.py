@@ -11,13 +11,12 @@ from vmport_formats.disk.layer import Found, Run
 from vmport_formats.disk.vmdk.descriptor import ExtentType
 from vmport_formats.disk.vmdk.esx import (
     COWD_HEADER,
-    COWD_MAGIC,
-    SESPARSE_MAGIC,
     EsxExtent,
     read_cowd,
     read_sesparse,
 )
 from vmport_formats.disk.vmdk.grains import Grains, Shape, Taken
+from vmport_formats.disk.vmdk.magic import COWD_MAGIC, SESPARSE_MAGIC
 from vmport_formats.disk.vmdk.other_files import extent_reference
 from vmport_formats.disk.vmdk.pointers import SectorPointers, SeSparsePointers, cowd_pointers
 from vmport_formats.disk.vmdk.sparse import MAGIC, Flag, SparseExtent, read_sparse

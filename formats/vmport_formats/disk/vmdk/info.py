@@ -15,13 +15,7 @@ from vmport_formats.disk.vmdk.descriptor import (
     looks_like_descriptor,
     parse_descriptor,
 )
-from vmport_formats.disk.vmdk.esx import (
-    COWD_MAGIC,
-    SESPARSE_MAGIC,
-    EsxExtent,
-    read_cowd,
-    read_sesparse,
-)
+from vmport_formats.disk.vmdk.magic import COWD_MAGIC, SESPARSE_MAGIC
 from vmport_formats.disk.vmdk.other_files import (
     extent_references,
     extents_of_qemu,
@@ -38,6 +32,7 @@ from vmport_formats.units import SECTOR, Bytes, Sectors, sectors_to_bytes
 
 if TYPE_CHECKING:
     from vmport_formats.disk.vmdk.descriptor import Extent
+    from vmport_formats.disk.vmdk.esx import EsxExtent
     from vmport_formats.source import ByteSource
 
 _HEAD: Final = 4096
@@ -109,10 +104,11 @@ def read_vmdk(source: ByteSource, *, whole: bool = True) -> Vmdk:
         if whole and not extent.is_vessel:
             check_reach(source, extent.header)
         return _sparse_vmdk(source, extent)
-    if head.startswith(COWD_MAGIC):
-        return _esx_vmdk(source, read_cowd(source))
-    if head.startswith(SESPARSE_MAGIC):
-        return _esx_vmdk(source, read_sesparse(source))
+    if head.startswith((COWD_MAGIC, SESPARSE_MAGIC)):
+        from vmport_formats.disk.vmdk import esx  # few files are of ESX's own formats
+
+        cowd = head.startswith(COWD_MAGIC)
+        return _esx_vmdk(source, esx.read_cowd(source) if cowd else esx.read_sesparse(source))
     if looks_like_descriptor(head):
         return _text_vmdk(source)
     raise CorruptInput(
