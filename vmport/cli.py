@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from vmport import __version__
 from vmport.commands import check, compare, convert, export, inspect, translate, validate
 from vmport.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import FrameType
 
 WRONG_USAGE = 2
@@ -22,28 +23,26 @@ INTERRUPTED = 130
 # What Typer's parser raises; its class lives in click or inside Typer, by version.
 WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]
 
-app = typer.Typer(
-    name="vmport",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 1 the thing looked at falls short; 2 wrong usage; 3 input cannot "
-    "be read; 4 refused as unsafe; 5 an outside program is missing or failed; 6 the output could "
-    "not be written; 130 interrupted.",
-)
+_COMMANDS: Final = {
+    "inspect": inspect.register,
+    "convert": convert.register,
+    "compare": compare.register,
+    "check": check.register,
+    "translate": translate.register,
+    "validate": validate.register,
+    "export": export.register,
+}
+"""In the order of the help; each adds a command of this name to an app."""
+_BEFORE_A_COMMAND: Final = frozenset({"--quiet", "-q", "--verbose", "-v"})
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"vmport {version('vmport')}")  # noqa: T201
+        print(f"vmport {__version__}")  # noqa: T201
         raise typer.Exit
 
 
-@app.callback()
-def main_options(
+def _main_options(
     context: typer.Context,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print errors and results only; no progress.")
@@ -62,13 +61,31 @@ def main_options(
     context.obj = Settings(quiet=quiet, verbose=verbose)
 
 
-inspect.register(app)
-convert.register(app)
-compare.register(app)
-check.register(app)
-translate.register(app)
-validate.register(app)
-export.register(app)
+def command_line(names: Iterable[str] = _COMMANDS) -> typer.Typer:
+    """The app with the commands of these names."""
+    app = typer.Typer(
+        name="vmport",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Exit codes: 0 done; 1 the thing looked at falls short; 2 wrong usage; 3 input "
+        "cannot be read; 4 refused as unsafe; 5 an outside program is missing or failed; 6 the "
+        "output could not be written; 130 interrupted.",
+    )
+    app.callback()(_main_options)
+    for name in names:
+        _COMMANDS[name](app)
+    return app
+
+
+def _named(arguments: Iterable[str]) -> Iterable[str]:
+    """The one command that is asked for, where that is plain to see; all of them for help.
+
+    Typer takes 4 ms to make up a command, needed or not.
+    """
+    first = next((item for item in arguments if item not in _BEFORE_A_COMMAND), None)
+    return (first,) if first in _COMMANDS else _COMMANDS
 
 
 class Stopped(KeyboardInterrupt):
@@ -102,6 +119,7 @@ def run(arguments: list[str]) -> int:
 
     _hear(_on_stop)
     try:
+        app = command_line(_named(arguments))
         outcome = app(args=arguments, prog_name="vmport", standalone_mode=False)
         sys.stdout.flush()
     except VmportError as error:

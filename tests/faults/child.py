@@ -84,9 +84,9 @@ def warm_up() -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     # Typer would build the tree of commands anew in each child.
-    from vmport.cli import app
+    from vmport.cli import command_line
 
-    tree = typer.main.get_command(app)
+    tree = typer.main.get_command(command_line())
     setattr(typer.main, "get_command", lambda _: tree)  # noqa: B010
 
 

@@ -184,7 +184,7 @@ def _report(
 ) -> None:
     from vmport.render.errors import print_error
     from vmport.render.inspection import failure_fields, image_fields, print_inspections
-    from vmport.render.json import print_json
+    from vmport.render.json import print_json, print_json_lines
     from vmport.settings import Settings
     from vmport_formats.errors import VmportError
 
@@ -203,8 +203,10 @@ def _report(
             inspections.append(inspection)
             documents.append(image_fields(inspection))
             errors += _refusal(inspection)
-    if as_json:
-        print_json(documents[0] if len(sources) == 1 else documents)
+    if as_json and len(sources) == 1:
+        print_json(documents[0])
+    elif as_json:
+        print_json_lines(documents)
     else:
         print_inspections(inspections, everything=Settings.of(context).verbose)
     for problem in errors:

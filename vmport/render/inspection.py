@@ -127,12 +127,13 @@ def print_inspections(inspections: list[Inspection], *, everything: bool = False
     `everything` shows all details of the format, as JSON does; without it those that people ask
     for.
     """
+    from rich.text import Text
+
     console = result_console()
     for number, inspection in enumerate(inspections):
         if number:
             console.print()
-        for line in _lines(inspection, everything=everything):
-            console.print(line)
+        console.print(Text("\n").join(_lines(inspection, everything=everything)))
 
 
 _INDENT: Final = "  "

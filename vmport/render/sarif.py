@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from vmport import __version__
 from vmport.render.rules import plain
 from vmport_converters.machine.validate import all_rules
 
@@ -31,8 +31,8 @@ def sarif_log(reports: Sequence[FileReport]) -> dict[str, object]:
         "tool": {
             "driver": {
                 "name": "vmport",
-                "version": version("vmport"),
-                "semanticVersion": version("vmport"),
+                "version": __version__,
+                "semanticVersion": __version__,
                 "rules": [_rule(rule) for rule in rules],
             }
         },
