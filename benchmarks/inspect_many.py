@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from benchmarks.page import Options
 
 COUNT = 1000
+PYTHON = ("env", "-u", "PYTHONDONTWRITEBYTECODE", sys.executable)
+"""With modules that are compiled once, as whoever installs a program has them."""
 SMALL = {
     "qcow2": ("qcow2",),
     "VMDK": ("vmdk",),
@@ -49,7 +51,7 @@ import sys
 from pathlib import Path
 from vmport_formats.disk.probe import probe
 from vmport_formats.source import open_source
-for path in sorted(Path(sys.argv[1]).iterdir()):
+for path in Path(sys.argv[1]).iterdir():
     with open_source(path) as source:
         probe(source)
 """
@@ -84,7 +86,7 @@ def _many(count: int, runs: int, goals: list[Goal]) -> Table:
     folder = str(_folder(count))
     programs = (
         Program("qemu-img", ["sh", "-c", QEMU, "sh", folder]),
-        Program("vmport", [sys.executable, "-c", VMPORT, folder]),
+        Program("vmport", [*PYTHON, "-c", VMPORT, folder]),
     )
     outcomes = take_turns(programs, runs, label=f"inspect {count} images")
     found = faster(outcomes, "vmport", "qemu-img")
@@ -97,14 +99,14 @@ def _many(count: int, runs: int, goals: list[Goal]) -> Table:
 
 
 def _empty(names: list[str], runs: int, goals: list[Goal]) -> Table:
-    idle, idle_memory = _work([sys.executable, "-c", "pass"], runs), _peak("pass")
+    idle, idle_memory = _work([*PYTHON, "-c", "pass"], runs), _peak("pass")
     rows = []
     for name in names:
         form, size = HUGE[name]
         path = CACHE / f"huge.{form}"
         path.unlink(missing_ok=True)
         subprocess.run(["qemu-img", "create", "-q", "-f", form, str(path), size], check=True)
-        work = _work([sys.executable, "-c", WALK, str(path)], runs) - idle
+        work = _work([*PYTHON, "-c", WALK, str(path)], runs) - idle
         memory = (_peak(WALK, str(path)) - idle_memory) / 1024
         path.unlink()
         what = f"{name}, {size}iB"
@@ -147,7 +149,7 @@ def _work(command: list[str], runs: int) -> float:
 def _peak(program: str, *arguments: str) -> int:
     """KiB of memory at the most."""
     done = subprocess.run(
-        [sys.executable, "-c", program + PEAK, *arguments],
+        [*PYTHON, "-c", program + PEAK, *arguments],
         check=True,
         capture_output=True,
         text=True,
