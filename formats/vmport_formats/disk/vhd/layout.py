@@ -109,11 +109,9 @@ def unpack_footer(sector: bytes) -> Footer:
 
 def unpack_header(data: bytes) -> tuple[DynamicHeader, tuple[ParentLocator, ...]]:
     """The dynamic header in `data`, of 1024 bytes, and its parent locators, used or not."""
-    locators = tuple(
-        ParentLocator._make(_LOCATOR.unpack_from(data, _HEADER.size + number * _LOCATOR.size))
-        for number in range(_LOCATORS)
-    )
-    return DynamicHeader._make(_HEADER.unpack_from(data)), locators
+    end = _HEADER.size + _LOCATORS * _LOCATOR.size
+    locators = map(ParentLocator._make, _LOCATOR.iter_unpack(data[_HEADER.size : end]))
+    return DynamicHeader._make(_HEADER.unpack_from(data)), tuple(locators)
 
 
 def pack_footer(footer: Footer) -> bytes:

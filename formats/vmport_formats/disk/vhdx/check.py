@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.crc32c import crc32c
 from vmport_formats.disk.check import Statistics
 from vmport_formats.disk.placements import Kind, Placements, entries
 from vmport_formats.disk.tables import Stretch
@@ -22,7 +21,7 @@ from vmport_formats.disk.vhdx.block_table import (
 )
 from vmport_formats.disk.vhdx.headers import read_headers
 from vmport_formats.disk.vhdx.info import read_vhdx
-from vmport_formats.disk.vhdx.layout import REGION_TABLE_OFFSETS, TABLE_LENGTH
+from vmport_formats.disk.vhdx.layout import REGION_TABLE_OFFSETS, TABLE_LENGTH, checksum_of
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def _check_region_tables(source: ByteSource, faults: Faults) -> None:
     sound = []
     for at, table in zip(REGION_TABLE_OFFSETS, tables, strict=True):
         stored = int.from_bytes(table[4:8], "little")
-        found = crc32c(table[:4] + bytes(4) + table[8:])
+        found = checksum_of(table)
         sound.append(table[:4] == b"regi" and stored == found)
         if table[:4] != b"regi":
             text = f"this region table begins with {table[:4]!r}, not b'regi'"

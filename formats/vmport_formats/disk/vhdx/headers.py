@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from vmport_formats.crc32c import crc32c
 from vmport_formats.disk.model import Concern
 from vmport_formats.disk.vhdx.layout import (
     CREATOR_LENGTH,
@@ -14,6 +13,7 @@ from vmport_formats.disk.vhdx.layout import (
     HEADER_OFFSETS,
     NIL,
     Header,
+    checksum_of,
 )
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.guids import of_little_endian
@@ -110,7 +110,7 @@ def _read_header(source: ByteSource, at: int) -> Candidate:
     header = Header._make(HEADER.unpack_from(raw))
     if header.signature != b"head":
         return Candidate(at, header, f"it begins with {header.signature!r}, not b'head'")
-    if (found := crc32c(raw[:4] + bytes(4) + raw[8:])) != header.checksum:
+    if (found := checksum_of(raw)) != header.checksum:
         problem = f"its checksum is {header.checksum:#010x}, its bytes give {found:#010x}"
         return Candidate(at, header, problem)
     return Candidate(at, header, None)

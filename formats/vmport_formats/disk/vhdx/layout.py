@@ -10,6 +10,7 @@ from enum import IntFlag
 from struct import Struct
 from typing import Final, NamedTuple
 
+from vmport_formats.crc32c import crc32c
 from vmport_formats.guids import little_endian
 
 FILE_SIGNATURE: Final = b"vhdxfile"
@@ -135,3 +136,11 @@ LOCATOR_HEADER: Final = Struct("<16sHH")
 LOCATOR_ENTRY: Final = Struct("<IIHH")
 LOG_ENTRY_HEADER: Final = Struct("<4sIIIQII16sQQ")
 LOG_DESCRIPTOR: Final = Struct("<4s4s8sQQ")
+
+
+def checksum_of(record: bytes) -> int:
+    """What the checksum of a header, region table or log entry should be, which is in bytes 4 to 7.
+
+    These count as zeros.
+    """
+    return crc32c(b"".join((record[:4], bytes(4), memoryview(record)[8:])))

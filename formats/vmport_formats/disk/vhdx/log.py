@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vmport_formats.crc32c import crc32c
 from vmport_formats.disk.vhdx.layout import (
     LOG_DESCRIPTOR,
     LOG_ENTRY_HEADER,
     LogDescriptor,
     LogEntryHeader,
+    checksum_of,
 )
 from vmport_formats.errors import TruncatedInput
 from vmport_formats.patched import Patch, PatchedSource
@@ -185,7 +185,7 @@ class _LogReader:
         if self._checked > _MAX_CHECKED or self._patches > _MAX_PATCHES:
             raise _TooMuchWork
         data = self._read(at, length)
-        if crc32c(data[:4] + bytes(4) + data[8:]) != header.checksum:
+        if checksum_of(data) != header.checksum:
             return None
         patches = _patches(header, data)
         return None if patches is None else Entry(at, header, patches)

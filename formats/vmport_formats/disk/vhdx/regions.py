@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vmport_formats.crc32c import crc32c
 from vmport_formats.disk.model import Concern
 from vmport_formats.disk.vhdx.layout import (
     BAT_REGION,
@@ -17,6 +16,7 @@ from vmport_formats.disk.vhdx.layout import (
     TABLE_LENGTH,
     RegionEntry,
     TableHeader,
+    checksum_of,
 )
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.guids import of_little_endian
@@ -108,7 +108,7 @@ def _problem(data: bytes) -> str | None:
     header = TableHeader._make(TABLE_HEADER.unpack_from(data))
     if header.signature != b"regi":
         return f"it begins with {header.signature!r}, not b'regi'"
-    found = crc32c(data[:4] + bytes(4) + data[8:])
+    found = checksum_of(data)
     if found != header.checksum:
         return f"its checksum is {header.checksum:#010x}, its bytes give {found:#010x}"
     return None
