@@ -54,6 +54,8 @@ class KernelCopy:
         Raises:
             OSError: the system failed.
         """
+        if not length:  # which would mean: all up to the end of `source`
+            return True
         try:
             fcntl.ioctl(self._target, _FICLONERANGE, _RANGE.pack(source, at, length, offset))
         except OSError as error:

@@ -63,7 +63,7 @@ def prepared(
     Memory is bounded by about four jobs a processor, each of a MiB or a grain, whichever is more.
 
     Raises:
-        InputError: the disk cannot be read, once all before that place was handed out.
+        InputError: the disk cannot be read, once all jobs before that place were handed out.
     """
     unit = max(grain, BLOCK)
     most = max(_CHUNK, unit)

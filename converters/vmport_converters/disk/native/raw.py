@@ -30,9 +30,8 @@ def can_be_shared(disk: DiskImage, path: Path) -> bool:
     """Whether the file system lets a file at `path` share the first stored bytes of `disk`."""
     for offset, run in _stored(disk):
         with OutputFile(path) as output:
-            shared = KernelCopy(output.fileno()).share(
-                _descriptor(run), run.at, min(_length(run), MIB), offset
-            )
+            kernel = KernelCopy(output.fileno())
+            shared = kernel.share(_descriptor(run), run.at, min(run.length, MIB), offset)
         path.unlink()
         return shared
     return False
@@ -47,52 +46,84 @@ def copy_raw(disk: DiskImage, composer: Composer, path: Path, *, on_progress: On
         InputError: the disk cannot be read.
         OSError: the file cannot be written.
     """
+    furthest = 0.0
+
+    def reached(offset: int) -> None:  # the kernel is ahead of us
+        nonlocal furthest
+        furthest = max(furthest, min(1.0, offset / disk.virtual_size))
+        on_progress(furthest)
+
     with OutputFile(path) as output:
         output.set_length(composer.length)
-        kernel = KernelCopy(output.fileno())
-        runs = _after_copying(disk, kernel, output, on_progress)
+        runs = _after_copying(disk, composer.grain, output, reached)
         rest = prepared(disk, grain=composer.grain, hashed=False, runs=runs)
         with closing(rest):
             for done in rest:
                 for offset, data, _ in done.pieces:
                     output.write(composer.add(offset, data))
-                on_progress(min(1.0, done.end / disk.virtual_size))
+                reached(done.end)
     on_progress(1.0)
 
 
 def _after_copying(
-    disk: DiskImage, kernel: KernelCopy, output: OutputFile, on_progress: OnProgress
+    disk: DiskImage, grain: int, output: OutputFile, reached: Callable[[int], object]
 ) -> Iterator[tuple[int, Run]]:
-    """The runs of the disk; those that the kernel can copy are copied, and told to be zeros."""
-    offset, share = 0, True
+    """The runs of the disk; what the kernel can copy of them is copied, and told to be zeros."""
+    kernel, offset, share = KernelCopy(output.fileno()), 0, True
     for depth, whole in disk.runs():
         for run in sparse(whole):
-            if _is_stored(run):
-                length = min(_length(run), disk.virtual_size - offset)
-                share = share and kernel.share(_descriptor(run), run.at, length, offset)
-                if not share:
-                    for start in range(0, length, _AT_A_TIME):
-                        part = min(_AT_A_TIME, length - start)
-                        _copy(kernel, run, start, part, offset + start)
-                        output.written(part)
-                        on_progress((offset + start) / disk.virtual_size)
-                yield depth, Run(run.length, Found.ZERO)
-            else:
-                yield depth, run
-            offset += run.length
+            for part, is_ours in _parts(run, offset, disk.virtual_size, grain):
+                if is_ours:
+                    yield depth, part
+                else:
+                    descriptor = _descriptor(part)
+                    share = share and kernel.share(descriptor, part.at, part.length, offset)
+                    if not share:
+                        _copy(kernel, part, offset, output, reached)
+                    yield depth, Run(part.length, Found.ZERO)
+                offset += part.length
 
 
-def _copy(kernel: KernelCopy, run: Run, start: int, length: int, offset: int) -> None:
-    try:
-        kernel.copy(_descriptor(run), run.at + start, length, offset)
-    except EOFError:
-        assert run.source is not None  # noqa: S101 - it is stored
-        raise UnreadableInput(
-            run.source.name,
-            code="source.changed",
-            problem="is shorter now than when it was opened",
-            hint="nothing may write to the file while it is read",
-        ) from None
+def _parts(run: Run, offset: int, end: int, grain: int) -> Iterator[tuple[Run, bool]]:
+    """`run`, in parts; with each, whether we have to read it ourselves.
+
+    The kernel copies whole grains alone: of those that hold something else too, what we write would
+    hide what it copied.
+    """
+    length = run.length
+    start = min(length, -offset % grain)
+    stop = length if offset + length == end else length - (offset + length) % grain
+    if not _is_stored(run) or start >= stop:
+        yield run, True
+        return
+    if start:
+        yield run._replace(length=start), True
+    yield run._replace(length=stop - start, at=run.at + start), False
+    if stop < length:
+        yield run._replace(length=length - stop, at=run.at + stop), True
+
+
+def _copy(
+    kernel: KernelCopy,
+    run: Run,
+    offset: int,
+    output: OutputFile,
+    reached: Callable[[int], object],
+) -> None:
+    for start in range(0, run.length, _AT_A_TIME):
+        length = min(_AT_A_TIME, run.length - start)
+        try:
+            kernel.copy(_descriptor(run), run.at + start, length, offset + start)
+        except EOFError:
+            assert run.source is not None  # noqa: S101 - it is stored
+            raise UnreadableInput(
+                run.source.name,
+                code="source.changed",
+                problem="is shorter now than when it was opened",
+                hint="nothing may write to the file while it is read",
+            ) from None
+        output.written(offset + start + length, length)
+        reached(offset + start + length)
 
 
 def _is_stored(run: Run) -> bool:
@@ -102,12 +133,6 @@ def _is_stored(run: Run) -> bool:
 def _descriptor(run: Run) -> int:
     assert isinstance(run.source, FileSource)  # noqa: S101 - `_is_stored`
     return run.source.fileno()
-
-
-def _length(run: Run) -> int:
-    """Bytes that its file has of it; the last one may be cut short."""
-    assert run.source is not None  # noqa: S101 - `_is_stored`
-    return max(0, min(run.length, run.source.size - run.at))
 
 
 def _stored(disk: DiskImage) -> Iterator[tuple[int, Run]]:
