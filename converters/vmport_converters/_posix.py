@@ -13,6 +13,7 @@ from typing import Final
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
+_SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FSYNCED_SINGLY: Final = 64
 """Trees of more files are flushed with their whole file system: one call, not a thousand."""
@@ -82,12 +83,22 @@ def flush(path: Path) -> None:
 
 
 def start_writeback(descriptor: int) -> None:
-    """Ask the system to begin to bring a file to the medium; that it does not is no error here.
+    """Ask the system to begin to bring a file to the medium.
 
-    Who needs to know flushes in the end.
+    That it does not, is no error here: who needs to know flushes in the end.
     """
+    _sync_file_range(descriptor, 0, _SYNC_FILE_RANGE_WRITE)
+
+
+def await_writeback(descriptor: int, end: int) -> None:
+    """Wait until what was begun of the first `end` bytes is over; errors as `start_writeback`."""
+    if end > 0:
+        _sync_file_range(descriptor, end, _SYNC_FILE_RANGE_WAIT_BEFORE)
+
+
+def _sync_file_range(descriptor: int, length: int, flags: int) -> None:
     _libc().sync_file_range(
-        ctypes.c_int(descriptor), ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE
+        ctypes.c_int(descriptor), ctypes.c_int64(0), ctypes.c_int64(length), ctypes.c_uint(flags)
     )
 
 
@@ -117,7 +128,8 @@ def remove_tree(folder: Path) -> None:
     """Remove `folder` and all that is in it; what one refusal stops, it tries once more."""
     with suppress(OSError):
         _open_up(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # closing a folder may fail, which is not among what is ignored
+        shutil.rmtree(folder, ignore_errors=True)
     if os.path.lexists(folder):
         shutil.rmtree(folder)
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from vmport_converters._posix import free_space
 from vmport_converters.disk.compare import compare_disks
 from vmport_converters.disk.native.engine import digest_of, write_image
+from vmport_converters.disk.native.output import Flush
 from vmport_converters.disk.native.raw import can_be_shared, copy_raw
 from vmport_converters.disk.native.targets import composer_for
 from vmport_converters.disk.options import read_options, target_format
 from vmport_converters.disk.plan import Compression, Engine, Wish, plan_conversion, worst_case
+from vmport_converters.disk.presets import PRESETS, preset_options, preset_target
 from vmport_converters.disk.source import data_size, open_disk
 from vmport_converters.publish import publishing
 from vmport_formats.disk.image import open_image
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from vmport_converters.disk.plan import Conversion
+    from vmport_converters.disk.presets import Platform
     from vmport_converters.disk.source import Source
     from vmport_converters.publish import Staging
     from vmport_formats.disk.model import ImageInfo
@@ -56,6 +59,8 @@ class Request:
     """None: find out."""
     target_name: str | None = None
     """A format's name; None: the destination's suffix says it."""
+    platform: Platform | None = None
+    """Where the disk is meant to go, which says the format and some options."""
     options: Sequence[str] = ()
     """``KEY=VALUE``, by qemu-img's names."""
     compression: Compression | None = None
@@ -140,7 +145,9 @@ def convert(request: Request, ears: Ears = Ears()) -> Converted:
             work = _Work(request, conversion, source, staging, ears)
             work.check_space()
             digest = work.write()
+            flush = Flush(staging.path)
             info, digest = work.read_back(digest)
+            flush.wait()
             source.stamps.check_unchanged()
             names = sorted(
                 (path.name for path in staging.folder.iterdir()),
@@ -171,8 +178,19 @@ def convert(request: Request, ears: Ears = Ears()) -> Converted:
 
 
 def _wish(request: Request) -> Wish:
-    target = target_format(request.destination, request.target_name)
-    return Wish(target, read_options(target, request.options), request.compression, request.engine)
+    if request.platform is None:
+        target = target_format(request.destination, request.target_name)
+        options = read_options(target, request.options)
+        return Wish(target, options, request.compression, request.engine)
+    preset = PRESETS[request.platform]
+    return Wish(
+        preset_target(request.platform, request.destination, request.target_name),
+        preset_options(request.platform, request.options),
+        request.compression,
+        request.engine,
+        preset.size_multiple,
+        preset.note,
+    )
 
 
 def _opened(request: Request, *, measured: bool = False) -> AbstractContextManager[Source]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import deque
+from threading import Thread
 from typing import TYPE_CHECKING, Final, Self
 
-from vmport_converters._posix import start_writeback
+from vmport_converters._posix import await_writeback, flush, start_writeback
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
@@ -19,13 +21,15 @@ _MOST_PARTS: Final = 512
 _MOST_BYTES: Final = 4 * MIB
 _STARTED: Final = 32 * MIB
 """Bytes after which the medium is told to begin."""
+_BEHIND: Final = 8
+"""That many times `_STARTED` are in its hands at the most."""
 
 
 class OutputFile:
     """A new file; what is not written is a hole.
 
-    The medium begins to take what is written while more is being prepared, so that there is less to
-    wait for in the end.
+    The medium begins to take what is written while more is being prepared, and is never far behind:
+    so there is little to wait for in the end, and an interruption is heard soon.
 
     Raises:
         OSError: from every method, when the system refuses.
@@ -34,6 +38,8 @@ class OutputFile:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self._unstarted = 0
+        self._started: deque[int] = deque()
+        """Where the file ended when the medium was told to begin, the last few times."""
 
     def __enter__(self) -> Self:
         return self
@@ -66,15 +72,44 @@ class OutputFile:
                 done -= len(parts.pop(0))
             if parts and done:  # it took a part of one
                 parts[0] = memoryview(parts[0])[done:]
-        self.written(offset - start)
+        self.written(offset, offset - start)
 
-    def written(self, count: int) -> None:
-        """Note that `count` more bytes have been written, by whatever way."""
+    def written(self, end: int, count: int) -> None:
+        """Note that `count` more bytes have been written, up to `end`, by whatever way."""
         self._unstarted += count
         if self._unstarted >= _STARTED:
-            start_writeback(self._descriptor)
             self._unstarted = 0
+            start_writeback(self._descriptor)
+            self._started.append(end)
+            if len(self._started) > _BEHIND:
+                await_writeback(self._descriptor, self._started.popleft())
 
     def set_length(self, length: int) -> None:
         """Make it that long: holes are added, or what is behind is cut off."""
         os.ftruncate(self._descriptor, length)
+
+
+class Flush:
+    """Brings a written file to the medium while it is read back."""
+
+    def __init__(self, path: Path) -> None:
+        self._failure: OSError | None = None
+        # A daemon: an interrupted run does not wait for the medium.
+        self._thread = Thread(target=self._run, args=(path,), name="vmport-flush", daemon=True)
+        self._thread.start()
+
+    def _run(self, path: Path) -> None:
+        try:
+            flush(path)
+        except OSError as error:
+            self._failure = error
+
+    def wait(self) -> None:
+        """Until it is there.
+
+        Raises:
+            OSError: the system failed.
+        """
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
