@@ -150,7 +150,7 @@ def _shape_of(extent: SparseExtent | EsxExtent) -> _Shape:
     pointers = SectorPointers(
         header.num_gtes_per_gt,
         header.grain_size,
-        zeroed=bool(header.flags & Flag.ZEROED_GRAINS),
+        zeroed=header.has(Flag.ZEROED_GRAINS),
         packed=extent.compressed,
     )
     directory, grain = header.gd_offset * SECTOR, header.grain_size * SECTOR
@@ -171,7 +171,7 @@ def _check_extent(
     found = Placements(source, faults)
     for at, length, what in shape.taken:
         found.reserve(at, length, what)
-    marked = isinstance(extent, SparseExtent) and bool(extent.header.flags & Flag.MARKERS)
+    marked = isinstance(extent, SparseExtent) and extent.header.has(Flag.MARKERS)
     unpacked = deep and shape.pointers.packed
     tables = list(_tables(source, shape, shape.directory, found, faults))
     seen: set[int] = set()
@@ -180,7 +180,7 @@ def _check_extent(
         if span.at not in seen:  # else told as an overlap; its grains belong to the first
             seen.add(span.at)
             _check_tables(source, shape, span, found, faults, marked=marked)
-    if isinstance(extent, SparseExtent) and extent.header.flags & Flag.REDUNDANT_GRAIN_DIRECTORY:
+    if isinstance(extent, SparseExtent) and extent.header.has(Flag.REDUNDANT_GRAIN_DIRECTORY):
         _check_copies(source, shape, extent.header.rgd_offset * SECTOR, tables, found, faults)
     found.check_overlaps()
     if unpacked:

@@ -261,7 +261,7 @@ def _hosted_grains(source: ByteSource, extent: SparseExtent, begin: int, pages: 
     pointers = SectorPointers(
         header.num_gtes_per_gt,
         header.grain_size,
-        zeroed=bool(header.flags & Flag.ZEROED_GRAINS),
+        zeroed=header.has(Flag.ZEROED_GRAINS),
         packed=extent.compressed,
     )
     length = 4 * -(-header.capacity // (header.grain_size * header.num_gtes_per_gt))
@@ -274,7 +274,7 @@ def _hosted_grains(source: ByteSource, extent: SparseExtent, begin: int, pages: 
         ),
         Taken(shape.directory, shape.directory + length, "the grain directory"),
     ]
-    if header.flags & Flag.REDUNDANT_GRAIN_DIRECTORY:
+    if header.has(Flag.REDUNDANT_GRAIN_DIRECTORY):
         at = header.rgd_offset * SECTOR
         taken.append(Taken(at, at + length, "the redundant grain directory"))
-    return Grains(source, shape, pointers, taken, pages, marked=bool(header.flags & Flag.MARKERS))
+    return Grains(source, shape, pointers, taken, pages, marked=header.has(Flag.MARKERS))

@@ -77,6 +77,10 @@ class SparseHeader(NamedTuple):
     newline_characters: bytes
     compress_algorithm: int  # 0: none, 1: deflate
 
+    def has(self, flag: Flag) -> bool:
+        """Whether `flag` is set."""
+        return bool(self.flags & int(flag))  # `&` with a flag would make a new flag
+
     def sector(self) -> bytes:
         """As it is in a file."""
         return _HEADER.pack(*self).ljust(SECTOR, b"\0")
@@ -211,7 +215,7 @@ def _disagreement(first: SparseHeader, footer: SparseHeader) -> list[Concern]:
 def _check_text_mode(source: ByteSource, header: SparseHeader) -> None:
     """The four characters are there to show what a transfer as text does to line ends."""
     found = header.newline_characters
-    if header.flags & Flag.NEWLINE_DETECTION and any(found) and found != NEWLINES:
+    if header.has(Flag.NEWLINE_DETECTION) and any(found) and found != NEWLINES:
         raise CorruptInput(
             source.name,
             at=_PLACES["newline"],
@@ -299,7 +303,7 @@ def _check_geometry(source: ByteSource, header: SparseHeader, at: int) -> None:
 def _check_directories(source: ByteSource, header: SparseHeader, at: int) -> None:
     tables = -(-header.capacity // (header.grain_size * header.num_gtes_per_gt))
     places = [("gd-offset", "grain directory", header.gd_offset)]
-    if header.flags & Flag.REDUNDANT_GRAIN_DIRECTORY:
+    if header.has(Flag.REDUNDANT_GRAIN_DIRECTORY):
         places.append(("rgd-offset", "redundant grain directory", header.rgd_offset))
     for field, name, sector in places:
         if not sector and header.capacity:
@@ -330,7 +334,7 @@ def _check_directories(source: ByteSource, header: SparseHeader, at: int) -> Non
 
 
 def _oddities(header: SparseHeader) -> list[Concern]:
-    if bool(header.flags & Flag.COMPRESSED_GRAINS) == bool(header.compress_algorithm):
+    if header.has(Flag.COMPRESSED_GRAINS) == bool(header.compress_algorithm):
         return []
     return [
         Concern(
