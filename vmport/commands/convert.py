@@ -22,6 +22,8 @@ SRC. Whatever happens before that, nothing is left behind, and what was there be
 
   vmport convert -o subformat=fixed disk.raw disk.vhd
 
+  vmport convert --for azure disk.qcow2 disk.vhd   [dim]# fixed, whole MiB[/dim]
+
   vmport convert --to raw disk.vhdx /dev/shm/disk   [dim]# no ending says it[/dim]
 
   vmport convert --allow . overlay.qcow2 whole.qcow2   [dim]# and its backing file[/dim]
@@ -83,6 +85,14 @@ def _convert(
         str | None,
         typer.Option("--to", "-O", metavar="FORMAT", help="Write this, whatever DST is called."),
     ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="PLATFORM",
+            help="As this wants it: esxi, azure, gcp, aws, openstack, proxmox.",
+        ),
+    ] = None,
     options: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,6 +149,7 @@ def _convert(
     from vmport.render.progress import ProgressDisplay
     from vmport_converters.disk.convert import Ears, Request, convert, plan
     from vmport_converters.disk.plan import Compression, Engine
+    from vmport_converters.disk.presets import Platform
 
     settings = Settings.of(context)
     request = Request(
@@ -146,6 +157,7 @@ def _convert(
         destination,
         source_format=format_named("--from", source_format),
         target_name=target_format,
+        platform=named("--for", platform, Platform),
         options=options or (),
         compression=named("--compress", compress, Compression),
         engine=named("--engine", engine, Engine, "auto"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from vmport_formats.disk.model import DiskFormat
+from vmport_formats.disk.vdi.composer import MAX_SIZE as LARGEST_VDI
 from vmport_formats.errors import UsageError
 from vmport_formats.units import GIB, KIB, MIB, Bytes, format_size
 
@@ -177,7 +178,8 @@ TARGETS: Final[Mapping[DiskFormat, Target]] = {
             "toolsversion": Option(Number(range(2**31)), "version of the VMware tools"),
             "compat6": Option(Switch(), "virtual hardware version 6; not with hwversion"),
             "zeroed_grain": Option(Switch(), "mark grains of zeros; only some products read it"),
-        }
+        },
+        largest=Bytes(62 * 1024 * GIB),  # ESXi's limit; above it, no product of VMware opens it
     ),
     DiskFormat.VHD: Target(
         {
@@ -209,7 +211,8 @@ TARGETS: Final[Mapping[DiskFormat, Target]] = {
         largest=Bytes(64 * 1024 * GIB),
     ),
     DiskFormat.VDI: Target(
-        {"static": Option(Switch(), "a fixed disk: all blocks have their place from the start")}
+        {"static": Option(Switch(), "a fixed disk: all blocks have their place from the start")},
+        largest=LARGEST_VDI,
     ),
 }  # fmt: skip
 """Formats that can be written, and how."""

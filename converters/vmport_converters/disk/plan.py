@@ -11,7 +11,7 @@ from vmport_converters.disk.qemu.supported import check_supported
 from vmport_converters.disk.supported import worth_saying
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import UnsupportedFeature, UsageError
-from vmport_formats.units import GIB, MIB, Bytes, format_size
+from vmport_formats.units import GIB, MIB, Bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,6 +50,8 @@ class Wish:
     """None: the better one."""
     size_multiple: int = 1
     """Bytes; the disk is made longer, to a multiple of that."""
+    advice: str | None = None
+    """What there is to say to the user of such a disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
     compression = _compression(target, options, wish.compression)
     check_options(target, options)
     size = Bytes(-(-facts.virtual_size // wish.size_multiple) * wish.size_multiple)
-    _check_size(facts, target, size)
+    _check_size(facts, wish, size)
     engine, reasons = _engine(target, options, compression, wish)
     reserves = options.get("preallocation") in {"falloc", "full"}
     return Conversion(
@@ -103,14 +105,14 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
         compression=compression,
         engine=engine,
         reasons=reasons,
-        copied_first=_unfit_for_qemu(facts) if engine is Engine.QEMU_IMG else None,
+        copied_first=_unfit_for_qemu(facts, size) if engine is Engine.QEMU_IMG else None,
         virtual_size=size,
         may_grow=target is DiskFormat.VHD and options.get("force_size") == "off",
         length=_exact_length(facts, target, wish.size_multiple),
         ordered=not _is_laid_out_in_advance(target, options),
         reserved=size if reserves else Bytes(0),
         at_most=worst_case(facts.virtual_size if facts.data is None else facts.data),
-        notes=tuple(_notes(facts, target, size)),
+        notes=(*_notes(facts, target, size), *([wish.advice] if wish.advice else [])),
     )
 
 
@@ -146,15 +148,17 @@ def _compression(
     return wished
 
 
-def _check_size(facts: Facts, target: DiskFormat, size: int) -> None:
+def _check_size(facts: Facts, wish: Wish, size: int) -> None:
+    target = wish.target
     largest = TARGETS[target].largest
     if largest is not None and size > largest:
+        larger = "convert it to vhdx" if target is DiskFormat.VHD else "convert it to qcow2"
         raise UsageError(
             facts.name,
             code="usage.too-large",
             problem=f"a disk of {size} bytes does not fit into a {target.label}, which holds at "
             f"most {largest} ({largest // GIB} GiB)",
-            hint="convert it to vhdx" if target is DiskFormat.VHD else "convert it to qcow2",
+            hint=larger if wish.advice is None else None,
         )
 
 
@@ -162,19 +166,12 @@ def _engine(
     target: DiskFormat, options: Mapping[str, str], compression: Compression, wish: Wish
 ) -> tuple[Engine, tuple[str, ...]]:
     left = _left_to_qemu(target, options)
-    only = _only_native(wish)
     if wish.engine is Engine.NATIVE and left:
         raise UsageError(
             None,
             code="usage.engine",
             problem=f"--engine native: {left}",
             hint="leave --engine out",
-        )
-    if only and (wish.engine is Engine.QEMU_IMG or left):
-        raise UsageError(
-            None,
-            code="usage.engine",
-            problem=f"{only}, but {left or '--engine qemu-img was given'}",
         )
     if wish.engine is not None:
         return wish.engine, ("it was asked for",)
@@ -187,8 +184,10 @@ def _engine(
     )
 
 
-def _unfit_for_qemu(facts: Facts) -> str | None:
+def _unfit_for_qemu(facts: Facts, size: int) -> str | None:
     """Why qemu-img must not read the source itself, if that is so."""
+    if size != facts.virtual_size:
+        return "the disk has to become longer"
     if facts.snapshot is not None:
         return f"the snapshot {facts.snapshot!r} is read"
     for info in facts.infos:
@@ -211,13 +210,6 @@ def _left_to_qemu(target: DiskFormat, options: Mapping[str, str]) -> str | None:
     subformat = options.get("subformat", "")
     if target is DiskFormat.VMDK and subformat not in _NATIVE_VMDKS:
         return f"subformat={subformat} is written by qemu-img"
-    return None
-
-
-def _only_native(wish: Wish) -> str | None:
-    """Why qemu-img cannot do it, if that is so."""
-    if wish.size_multiple > 1:
-        return f"the disk has to become a multiple of {format_size(wish.size_multiple)} long"
     return None
 
 
@@ -256,7 +248,10 @@ def _notes(facts: Facts, target: DiskFormat, size: int) -> Iterator[str]:
         if padding:
             yield f"{padding} zero bytes were added at the end, to fill the last sector of 512"
     if size != facts.virtual_size:
-        yield f"the disk was made longer, from {facts.virtual_size} to {size} bytes"
+        yield (
+            f"the disk was made longer, from {facts.virtual_size} to {size} bytes; the second "
+            "table of a GPT, which belongs at the end, is where it was (`sgdisk -e` moves it)"
+        )
     if any(info.encrypted for info in facts.infos):
         yield "the source is encrypted; the destination is not"
     if top.snapshots and facts.snapshot is None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmport_converters.disk.options import read_options
+from vmport_converters.disk.options import TARGETS, read_options
 from vmport_converters.disk.plan import Compression, Conversion, Engine, Wish, plan_conversion
 from vmport_converters.disk.qemu.chain import Chain, Link
 from vmport_converters.disk.qemu.command import (
@@ -158,9 +158,13 @@ def test_a_size_that_has_to_be_a_multiple() -> None:
     odd = facts(image(DiskFormat.RAW, MIB + 512, file_size=Bytes(MIB + 100)))
     made = plan(odd, DiskFormat.RAW, size_multiple=MIB)
     assert (made.virtual_size, made.length) == (2 * MIB, None)
-    assert made.notes == ("the disk was made longer, from 1049088 to 2097152 bytes",)
-    with pytest.raises(UsageError, match="has to become a multiple of 1 MiB long"):
-        plan(odd, DiskFormat.RAW, size_multiple=MIB, engine=Engine.QEMU_IMG)
+    assert made.notes[0].startswith("the disk was made longer, from 1049088 to 2097152 bytes; ")
+    # qemu-img cannot lengthen a disk while it converts it, so it gets one that is long enough.
+    by_qemu = plan(odd, DiskFormat.RAW, size_multiple=MIB, engine=Engine.QEMU_IMG)
+    assert by_qemu.copied_first == "the disk has to become longer"
+    whole = facts(image(DiskFormat.RAW, 2 * MIB))
+    by_qemu = plan(whole, DiskFormat.RAW, size_multiple=MIB, engine=Engine.QEMU_IMG)
+    assert (by_qemu.copied_first, by_qemu.notes) == (None, ())
 
 
 @pytest.mark.parametrize(
@@ -211,11 +215,21 @@ def test_what_is_lost_is_said() -> None:
     )
 
 
-def test_a_disk_that_is_too_large() -> None:
-    large = facts(image(DiskFormat.RAW, 2040 * GIB + 512))
-    with pytest.raises(UsageError, match=r"2190433320960 \(2040 GiB\)"):
-        plan(large, DiskFormat.VHD)
-    assert plan(facts(image(DiskFormat.RAW, 2040 * GIB)), DiskFormat.VHD).notes == ()
+@pytest.mark.parametrize(
+    ("target", "largest"),
+    [
+        (DiskFormat.VHD, 2040 * GIB),
+        (DiskFormat.VHDX, 64 << 40),
+        (DiskFormat.VMDK, 62 << 40),
+        (DiskFormat.VDI, 1_125_350_151_028_736),
+    ],
+)
+def test_a_disk_that_is_too_large(target: DiskFormat, largest: int) -> None:
+    size = TARGETS[target].largest
+    assert size == largest
+    with pytest.raises(UsageError, match=rf"{largest} \({largest // GIB} GiB\)"):
+        plan(facts(image(DiskFormat.RAW, largest + 512)), target)
+    assert plan(facts(image(DiskFormat.RAW, largest)), target).notes == ()
 
 
 def test_every_file_and_format_of_a_chain_is_told() -> None:
