@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vmport.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vmport_converters.disk.convert import Request
 
 _HELP = """Convert a disk image.
 
@@ -27,6 +34,8 @@ SRC. Whatever happens before that, nothing is left behind, and what was there be
   vmport convert --to raw disk.vhdx /dev/shm/disk   [dim]# no ending says it[/dim]
 
   vmport convert --allow . overlay.qcow2 whole.qcow2   [dim]# and its backing file[/dim]
+
+  vmport convert --for esxi *.qcow2 uploads/   [dim]# each by itself, into a folder[/dim]
 
 [bold]Formats[/bold]
 
@@ -65,15 +74,16 @@ def register(app: typer.Typer) -> None:
 
 def _convert(
     context: typer.Context,
-    source: Annotated[
-        str, typer.Argument(metavar="SRC", help="Disk image to read.", show_default=False)
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SRC...", help="Disk images to read.", show_default=False),
     ],
     destination: Annotated[
         str,
         typer.Argument(
             metavar="DST",
             help="File to write; its ending says the format: .qcow2 .vmdk .vhd .vhdx .vdi .raw "
-            ".img.",
+            ".img. Or a folder, with --to or --for, in which each SRC becomes a file.",
             show_default=False,
         ),
     ],
@@ -139,21 +149,13 @@ def _convert(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     from vmport.commands.choices import format_named, named, passphrase_in
-    from vmport.render.conversion import (
-        conversion_fields,
-        plan_fields,
-        print_conversion,
-        print_plan,
-    )
-    from vmport.render.json import print_json
-    from vmport.render.progress import ProgressDisplay
-    from vmport_converters.disk.convert import Ears, Request, convert, plan
+    from vmport_converters.disk.batch import requests_into
+    from vmport_converters.disk.convert import Request
     from vmport_converters.disk.plan import Compression, Engine
     from vmport_converters.disk.presets import Platform
 
-    settings = Settings.of(context)
     request = Request(
-        source,
+        sources[0],
         destination,
         source_format=format_named("--from", source_format),
         target_name=target_format,
@@ -167,14 +169,76 @@ def _convert(
         force=force,
         verify=not no_verify,
     )
+    do: Callable[[Request, str | None], dict[str, object]]
     if dry_run:
-        planned = plan(request)
+        do = partial(_plan, as_json=as_json)
+    else:
+        do = partial(_convert_one, settings=Settings.of(context), as_json=as_json)
+    told = target_format is not None or platform is not None
+    if len(sources) == 1 and not (told and Path(destination).is_dir()):
+        fields = do(request, None)
         if as_json:
-            print_json(plan_fields(planned, destination))
-        else:
-            print_plan(planned, destination)
+            from vmport.render.json import print_json
+
+            print_json(fields)
         return
-    with ProgressDisplay(shown=not settings.quiet) as display:
+    requests = requests_into(destination, sources, request)
+    says = not dry_run and not as_json and not Settings.of(context).quiet
+    _convert_each(requests, do, destination if says else None, as_json=as_json)
+
+
+def _convert_each(
+    requests: Sequence[Request],
+    do: Callable[[Request, str | None], dict[str, object]],
+    folder: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Each by itself; what fails stops no other, and the first failure's exit code is ours.
+
+    `folder`: print a summary, of what is there now.
+    """
+    from vmport.render.conversion import failed_fields, print_summary
+    from vmport.render.errors import print_error
+    from vmport.render.json import print_json
+    from vmport_formats.errors import VmportError
+
+    begin = time.monotonic()
+    documents: list[dict[str, object]] = []
+    failed: list[VmportError] = []
+    for number, request in enumerate(requests, 1):
+        try:
+            documents.append(do(request, f"{request.source} ({number} of {len(requests)})"))
+        except VmportError as error:
+            print_error(error)
+            failed.append(error)
+            documents.append(failed_fields(request, error))
+    if as_json:
+        print_json(documents)
+    if folder is not None:
+        print_summary(folder, len(requests), len(failed), time.monotonic() - begin)
+    raise typer.Exit(failed[0].exit_code if failed else 0)
+
+
+def _plan(request: Request, _which: str | None, *, as_json: bool) -> dict[str, object]:
+    from vmport.render.conversion import plan_fields, print_plan
+    from vmport_converters.disk.convert import plan
+
+    planned = plan(request)
+    if not as_json:
+        print_plan(planned, request.destination)
+    return plan_fields(planned, request.destination)
+
+
+def _convert_one(
+    request: Request, which: str | None, *, settings: Settings, as_json: bool
+) -> dict[str, object]:
+    """`which`: of several."""
+    from vmport.render.conversion import conversion_fields, print_conversion
+    from vmport.render.progress import ProgressDisplay
+    from vmport_converters.disk.convert import Ears, convert
+
+    with ProgressDisplay(shown=not settings.quiet, of=which) as display:
         ears = Ears(
             on_progress=lambda item: display.update(item.phase, item.share, item.size),
             on_warning=partial(display.say, "warning", wanted=not settings.quiet),
@@ -182,8 +246,7 @@ def _convert(
         )
         converted = convert(request, ears)
         for note in converted.notes:
-            display.say("note", f"{destination}: {note}", wanted=not settings.quiet)
-    if as_json:
-        print_json(conversion_fields(converted))
-    elif not settings.quiet:
+            display.say("note", f"{request.destination}: {note}", wanted=not settings.quiet)
+    if not as_json and not settings.quiet:
         print_conversion(converted)
+    return conversion_fields(converted)

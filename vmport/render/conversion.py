@@ -9,9 +9,10 @@ from vmport.render.errors import printable
 from vmport_formats.units import format_size
 
 if TYPE_CHECKING:
-    from vmport_converters.disk.convert import Converted
+    from vmport_converters.disk.convert import Converted, Request
     from vmport_converters.disk.plan import Conversion
     from vmport_formats.disk.model import ImageInfo
+    from vmport_formats.errors import VmportError
 
 
 def conversion_fields(converted: Converted) -> dict[str, object]:
@@ -61,6 +62,27 @@ def plan_fields(plan: Conversion, destination: str) -> dict[str, object]:
         "copied-first": plan.copied_first,
         "notes": list(plan.notes),
     }
+
+
+def failed_fields(request: Request, error: VmportError) -> dict[str, object]:
+    """The JSON object that stands for a disk, of several, that was not converted."""
+    from vmport.render.inspection import failure_fields
+
+    return {
+        "source": {"filename": request.source},
+        "destination": {"filename": request.destination},
+        "error": failure_fields(request.source, error)["error"],
+    }
+
+
+def print_summary(folder: str, count: int, failed: int, seconds: float) -> None:
+    """Print how many of several disks are in `folder` now."""
+    state = f", {failed} failed" if failed else ""
+    disks = "disk" if count == 1 else "disks"
+    sys.stdout.write(
+        f"{count - failed} of {count} {disks} converted into {printable(folder)}{state}, "
+        f"{seconds:.1f} s\n"
+    )
 
 
 def _image_fields(name: str, info: ImageInfo) -> dict[str, object]:

@@ -121,7 +121,7 @@ def plan(request: Request) -> Conversion:
         UsageError, InputError, UnsafeInput: as `convert`.
     """
     with _opened(request, measured=True) as source:
-        return plan_conversion(source.facts, _wish(request))
+        return plan_conversion(source.facts, wish_of(request))
 
 
 def convert(request: Request, ears: Ears = Ears()) -> Converted:
@@ -135,7 +135,7 @@ def convert(request: Request, ears: Ears = Ears()) -> Converted:
         OutputError: the destination exists, or cannot be written.
     """
     begin = time.monotonic()
-    wish = _wish(request)
+    wish = wish_of(request)
     destination = Path(request.destination)
     with _opened(request) as source:
         _check_apart(source, destination)
@@ -177,7 +177,22 @@ def convert(request: Request, ears: Ears = Ears()) -> Converted:
         )
 
 
-def _wish(request: Request) -> Wish:
+def files_of(request: Request) -> tuple[str, ...]:
+    """Every file that `convert` would read, by its absolute path.
+
+    Raises:
+        InputError, UnsafeInput: as `convert`.
+    """
+    with _opened(request) as source:
+        return tuple(source.stamps)
+
+
+def wish_of(request: Request) -> Wish:
+    """What is asked for, as a plan takes it.
+
+    Raises:
+        UsageError: no format is named, or the options are wrong.
+    """
     if request.platform is None:
         target = target_format(request.destination, request.target_name)
         options = read_options(target, request.options)

@@ -91,12 +91,10 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
         UsageError: the disk is larger than the format can hold, or what is wished for does not go
             together.
     """
-    target, options = wish.target, dict(wish.options)
-    compression = _compression(target, options, wish.compression)
-    check_options(target, options)
+    target = wish.target
+    options, compression, engine, reasons = _settled(wish)
     size = Bytes(-(-facts.virtual_size // wish.size_multiple) * wish.size_multiple)
     _check_size(facts, wish, size)
-    engine, reasons = _engine(target, options, compression, wish)
     reserves = options.get("preallocation") in {"falloc", "full"}
     return Conversion(
         source=facts,
@@ -114,6 +112,25 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
         at_most=worst_case(facts.virtual_size if facts.data is None else facts.data),
         notes=(*_notes(facts, target, size), *([wish.advice] if wish.advice else [])),
     )
+
+
+def check_wish(wish: Wish) -> None:
+    """That it goes together, whatever the disk.
+
+    Raises:
+        UsageError: it does not.
+    """
+    _settled(wish)
+
+
+def _settled(
+    wish: Wish,
+) -> tuple[dict[str, str], Compression, Engine, tuple[str, ...]]:
+    """The options with what they imply, the compression, the engine, and why that engine."""
+    target, options = wish.target, dict(wish.options)
+    compression = _compression(target, options, wish.compression)
+    check_options(target, options)
+    return options, compression, *_engine(target, options, compression, wish)
 
 
 def _compression(
