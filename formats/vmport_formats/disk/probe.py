@@ -131,18 +131,19 @@ _AS_RAW: Final = "pass --format raw (convert: --from raw)"
 _VALIDATE: Final = "`vmport validate` reads descriptors"
 _DISKS: Final = "pass the disks that it names"
 _HEAD: Final = 4096
-_NOT_DISKS: Final[tuple[tuple[re.Pattern[bytes], str, str], ...]] = (
-    (re.compile(rb"<(\w+:)?Envelope\b"), "an OVF descriptor", _VALIDATE),
-    (re.compile(rb"<domain(snapshot|backup|checkpoint)?\b"), "a libvirt descriptor", _VALIDATE),
+_NOT_DISKS: Final[tuple[tuple[bytes, str, str], ...]] = (
+    (rb"<(\w+:)?Envelope\b", "an OVF descriptor", _VALIDATE),
+    (rb"<domain(snapshot|backup|checkpoint)?\b", "a libvirt descriptor", _VALIDATE),
     (
-        re.compile(rb'(?im)^\s*(\.encoding|config\.version|virtualHW\.version)\s*=\s*"'),
+        rb'(?im)^\s*(\.encoding|config\.version|virtualHW\.version)\s*=\s*"',
         "a VMware machine descriptor (VMX)",
         _VALIDATE,
     ),
-    (re.compile(rb"<VirtualBox\b"), "a VirtualBox machine descriptor", _DISKS),
-    (re.compile(rb"^\s*<"), "an XML document", _DISKS),
+    (rb"<VirtualBox\b", "a VirtualBox machine descriptor", _DISKS),
+    (rb"^\s*<", "an XML document", _DISKS),
 )
-"""What the first bytes of a text tell, in words and what to do."""
+"""What the first bytes of a text tell, in words and what to do.  Few files are asked: the patterns
+are compiled then."""
 
 
 def _not_a_disk(source: ByteSource) -> tuple[str, str] | None:
@@ -152,4 +153,6 @@ def _not_a_disk(source: ByteSource) -> tuple[str, str] | None:
         return "an OVA archive", "unpack it with tar and pass the disks in it"
     if b"\0" in head:
         return None
-    return next(((what, advice) for mark, what, advice in _NOT_DISKS if mark.search(head)), None)
+    return next(
+        ((what, advice) for mark, what, advice in _NOT_DISKS if re.search(mark, head)), None
+    )
