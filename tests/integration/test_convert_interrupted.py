@@ -53,7 +53,7 @@ def test_heard_within_a_second(options: str, phase: str, source: Path, tmp_path:
     target, _, option = options.partition(",")
     out = tmp_path / f"out.{target}"
     convert = ["convert", *(["-o", option] if option else []), str(source), str(out)]
-    took = []
+    took: list[float] = []
     while not took or (took[-1] > 1 and len(took) < 3):  # others may want the processors too
         with subprocess.Popen(
             [sys.executable, "-c", TELLING, phase, *convert],
