@@ -11,12 +11,16 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from vmport_formats.errors import TruncatedInput, UnreadableInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_HEAD: Final = 16 << 10
+"""Bytes at the start of a file that are read once: most of what tells what it is is there."""
 
 
 class ByteSource(Protocol):
@@ -48,7 +52,7 @@ class ByteSource(Protocol):
 class FileSource:
     """A `ByteSource` over an open file descriptor; it does not close it."""
 
-    __slots__ = ("_descriptor", "allocated", "identity", "modified", "name", "size")
+    __slots__ = ("_descriptor", "_head", "allocated", "identity", "modified", "name", "size")
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class FileSource:
         modified: float | None = None,
     ) -> None:
         self._descriptor = descriptor
+        self._head: bytes | None = None
         self.name = name
         self.size = size
         self.allocated = allocated
@@ -78,7 +83,15 @@ class FileSource:
         """Up to `length` bytes from `offset`; fewer only at the end of the file."""
         if offset < 0 or length <= 0 or offset >= self.size:
             return b""
-        length = min(length, self.size - offset)
+        end = offset + length
+        if end > _HEAD:
+            return self._read(offset, min(length, self.size - offset))
+        if self._head is None:
+            self._head = self._read(0, min(_HEAD, self.size))
+        return self._head[offset:end]
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """Just `length` bytes from `offset`, which the file has."""
         try:
             chunk = os.pread(self._descriptor, length, offset)
         except OSError as error:
