@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from threading import Thread
@@ -67,6 +68,8 @@ class OutputFile:
         start = offset
         while parts:
             done = os.pwritev(self._descriptor, parts, offset)
+            if not done and any(parts):  # it would not ever
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             offset += done
             while parts and done >= len(parts[0]):
                 done -= len(parts.pop(0))
