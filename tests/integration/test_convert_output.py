@@ -145,6 +145,16 @@ def test_a_bar_on_a_terminal(folder: Path) -> None:
     assert (code, shown) == (0, "")
 
 
+def test_a_bar_says_which_of_several_disks_it_is_about(folder: Path) -> None:
+    (folder / "[b]two.raw").write_bytes(os.urandom(MIB))
+    code, shown = on_a_terminal("convert", "--to", "vdi", "in.raw", "[b]two.raw", "missing", ".")
+    assert code == 3
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(r"in\.raw \(1 of 3\): verifying .* \d+% ", plain)
+    assert re.search(r"\[b\]two\.raw \(2 of 3\): verifying .* \d+% ", plain)
+    assert "vmport: error: missing: " in plain
+
+
 def test_errors_on_a_terminal_leave_no_bar_behind(folder: Path) -> None:
     (folder / "in.qcow2").write_bytes(b"QFI\xfb" + bytes(100))
     code, shown = on_a_terminal("convert", "in.qcow2", "out.vmdk")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,6 +114,16 @@ def test_a_format_that_is_not_told(
         target_format(destination, named)
     assert caught.value.code == code
     assert listed in f"{caught.value.problem} {caught.value.hint}"
+
+
+def test_the_reference_page_lists_every_option_with_its_values() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/convert.md").read_text(encoding="utf-8")
+    for target, table in TARGETS.items():
+        part = page.partition(f"| **{target.code}** |")[2]
+        for name, option in table.options.items():
+            values = str(option.values).replace("|", " \\| ")
+            default = f"; default `{option.default}`" if option.default else ""
+            assert f"| | `{name}` | {values} | {option.meaning}{default} |\n" in part
 
 
 def test_the_help_names_every_format_suffix_and_option() -> None:
