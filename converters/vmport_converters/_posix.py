@@ -91,15 +91,25 @@ def start_writeback(descriptor: int) -> None:
 
 
 def await_writeback(descriptor: int, end: int) -> None:
-    """Wait until what was begun of the first `end` bytes is over; errors as `start_writeback`."""
-    if end > 0:
-        _sync_file_range(descriptor, end, _SYNC_FILE_RANGE_WAIT_BEFORE)
+    """Wait until what was begun of the first `end` bytes is over.
+
+    Raises:
+        OSError: the medium failed.  The system says so once: a flush of the file that is opened for
+            it would hear nothing of it.
+    """
+    if end <= 0 or not _sync_file_range(descriptor, end, _SYNC_FILE_RANGE_WAIT_BEFORE):
+        return
+    error = ctypes.get_errno()
+    if error in {errno.EIO, errno.ENOSPC, errno.EDQUOT}:
+        raise OSError(error, os.strerror(error))
 
 
-def _sync_file_range(descriptor: int, length: int, flags: int) -> None:
-    _libc().sync_file_range(
+def _sync_file_range(descriptor: int, length: int, flags: int) -> int:
+    """0, or -1 with an errno."""
+    done: int = _libc().sync_file_range(
         ctypes.c_int(descriptor), ctypes.c_int64(0), ctypes.c_int64(length), ctypes.c_uint(flags)
     )
+    return done
 
 
 def flush_folder(path: Path) -> None:

@@ -20,10 +20,12 @@ from tests.faults.at_calls import (
     fail_each,
     failing_output,
     meddle_each,
+    moments,
     outputs,
     reads,
+    some,
 )
-from tests.faults.calls import CLEANING, WRITES, Kind, Role
+from tests.faults.calls import CLEANING, COPIES, WHOLE_WRITES, WRITES, Kind, Role
 from tests.faults.scene import NATIVE, Output, Stage, make_disk
 from tests.faults.tally import Tally
 from vmport_formats.units import MIB
@@ -41,28 +43,39 @@ def _at_calls(stage: Stage) -> list[Tally]:
     for old in (False, True):
         calls = calls_of(stage, old=old)
         wrote, made = outputs(calls, WRITES), failing_output(calls)
-        errors = Tally("ENOSPC and EIO at each call that writes or makes", name)
-        for kind in (Kind.ENOSPC, Kind.EIO):
-            fail_each(errors, stage, wrote, kind, old=old, codes={6})
-            # What lets go of things after the destination has appeared may fail unheard.
-            fail_each(errors, stage, made, kind, old=old, codes={0, 6})
+        copied = outputs(calls, COPIES)
+        full = Tally("ENOSPC at each call that writes", name)
+        fail_each(full, stage, wrote, Kind.ENOSPC, old=old, codes={6})
+        errors = Tally("EIO at each call that writes, or waits for it", name)
+        # A copy inside the kernel that fails is tried by reading and writing.
+        for chosen, codes in ((copied, {0, 6}), ([*{*wrote} - {*copied}], {6})):
+            fail_each(errors, stage, chosen, Kind.EIO, old=old, codes=codes)
         short = Tally("each write cut short", name)
-        fail_each(short, stage, wrote, Kind.SHORT, old=old, codes={0})
+        partly = outputs(calls, WRITES - WHOLE_WRITES)
+        fail_each(short, stage, partly, Kind.SHORT, old=old, codes={0})
+        unheard = outputs(calls, frozenset({"start_writeback"}))
+        fail_each(errors, stage, unheard, Kind.EIO, old=old, codes={0})
+        awaited = outputs(calls, frozenset({"await_writeback"}))
+        fail_each(errors, stage, awaited, Kind.EIO, old=old, codes={6})
+        # What lets go of things after the destination has appeared may fail unheard.
+        making = Tally("ENOSPC or EIO at each call that makes, flushes, names or closes", name)
+        kind = Kind.ENOSPC if old else Kind.EIO
+        fail_each(making, stage, made, kind, old=old, codes={0, 6})
         unread = Tally("EIO at each read of the source", name)
         fail_each(unread, stage, reads(calls, Role.SOURCE), Kind.EIO, old=old, codes={3})
         back = Tally("EIO at each read of what was written", name)
-        fail_each(back, stage, reads(calls, Role.OUTPUT), Kind.EIO, old=old, codes={3, 6})
+        fail_each(back, stage, reads(calls, Role.OUTPUT), Kind.EIO, old=old, codes={6})
         kept = Tally("EIO at each call that cleans up", name)
         fail_each(kept, stage, outputs(calls, CLEANING), Kind.EIO, old=old, codes={0, 6})
-        stopped = Tally("SIGKILL, SIGINT, SIGTERM at each call that writes or makes", name)
+        stopped = Tally("SIGKILL, SIGINT, SIGTERM at calls that write or make", name)
         for kind in SIGNALS:
             codes = {-9} if kind is Kind.SIGKILL else {0, 130}
-            fail_each(stopped, stage, [*wrote, *made], kind, old=old, codes=codes)
-        rows += [errors, short, unread, back, kept, stopped]
+            fail_each(stopped, stage, some([*wrote, *made], 12), kind, old=old, codes=codes)
+        rows += [full, errors, short, making, unread, back, kept, stopped]
     meddled = Tally("source removed, changed, cut or exchanged in the middle", name)
-    first = reads(calls_of(stage, old=False), Role.SOURCE)[-12::4]
+    chosen = some(moments(calls_of(stage, old=False))[4:], 3)
     for what, spoil in MEDDLING.items():
-        meddle_each(meddled, stage, first, what, spoil)
+        meddle_each(meddled, stage, chosen, what, spoil)
     return [*rows, meddled]
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
 from typing import TYPE_CHECKING, Final
 
 from tests.faults import child
 from tests.faults.calls import (
     CLEANING,
+    COPIES,
     READS,
+    WRITEBACK,
     WRITES,
     Call,
     Counting,
     Failing,
-    Interposer,
     Kind,
     Meddling,
     Role,
@@ -25,16 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from tests.faults.calls import Hook
     from tests.faults.tally import Tally
 
 ERRORS: Final = (Kind.ENOSPC, Kind.EIO)
 SIGNALS: Final = (Kind.SIGKILL, Kind.SIGINT, Kind.SIGTERM)
-
-
-def _through(stage: Stage, hook: Hook) -> Callable[[], None]:
-    between = Interposer(hook, folder=stage.folder, sources=[stage.source])
-    return between.install
 
 
 def calls_of(stage: Stage, *, old: bool) -> list[Call]:
@@ -49,7 +45,7 @@ def calls_of(stage: Stage, *, old: bool) -> list[Call]:
         import atexit
 
         atexit.register(write_down)  # before the command line's own, so it runs after these
-        _through(stage, counting)()
+        stage.through(counting)()
 
     stage.set_up(old=old)
     ended = child.run(stage.words(force=old), prepare)
@@ -57,6 +53,13 @@ def calls_of(stage: Stage, *, old: bool) -> list[Call]:
         raise Broken("a run without a fault fails")
     found: list[Call] = pickle.loads(log.read_bytes())
     return found
+
+
+def some(calls: Sequence[Call], most: int) -> list[Call]:
+    """At most so many, spread evenly; the first and the last are among them."""
+    if len(calls) <= most:
+        return [*calls]
+    return [calls[place * (len(calls) - 1) // (most - 1)] for place in range(most)]
 
 
 def outputs(calls: Iterable[Call], names: frozenset[str]) -> list[Call]:
@@ -81,20 +84,31 @@ def fail_each(
         with tally.case(name):
             stage.set_up(old=old)
             hook = Failing(call, kind, child.FIRED.set, late=late)
-            ended = child.run(stage.words(force=old), _through(stage, hook))
+            ended = child.run(stage.words(force=old), stage.through(hook))
             if not ended.fired:
                 raise Broken("the call was never made")
+            # What cannot be removed now is left to the next run, which must remove it.
             lingers = kind is Kind.SIGKILL or call.name in CLEANING
             state = stage.check(ended, old=old, codes=codes, killed=lingers)
             tally.add(ended, state)
-            if stage.leftovers() or lingers:
+            if lingers:
                 stage.check_next()
 
 
 def failing_output(calls: Iterable[Call]) -> list[Call]:
     """Calls on the destination's side that make it, its staging folder or its names."""
-    names = frozenset(call.name for call in calls) - WRITES - READS - CLEANING
+    names = frozenset(call.name for call in calls) - WRITES - READS - CLEANING - WRITEBACK
     return outputs(calls, names)
+
+
+def moments(calls: Iterable[Call]) -> list[Call]:
+    """Calls by which bytes of the source come to us, or go where they shall."""
+    return [
+        call
+        for call in calls
+        if (call.role is Role.SOURCE and call.name in READS)
+        or (call.role is Role.OUTPUT and call.name in COPIES)
+    ]
 
 
 def reads(calls: Iterable[Call], role: Role) -> list[Call]:
@@ -103,6 +117,12 @@ def reads(calls: Iterable[Call], role: Role) -> list[Call]:
 
 
 # --- A source that others lay hands on -----------------------------------------------------------
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file with its holes, which decide what a conversion reads."""
+    command = ["cp", "--reflink=never", "--sparse=auto", "--remove-destination"]
+    subprocess.run([*command, source, target], check=True)
 
 
 def _append(path: Path) -> None:
@@ -122,7 +142,7 @@ def _cut(path: Path) -> None:
 
 def _exchange(path: Path) -> None:
     other = path.with_name("other")
-    other.write_bytes(path.read_bytes())
+    copy_sparse(path, other)
     other.replace(path)
 
 
@@ -139,13 +159,14 @@ def meddle_each(
     tally: Tally, stage: Stage, calls: Sequence[Call], what: str, spoil: Callable[[Path], object]
 ) -> None:
     """Do something to the source just before each of `calls`, one a run."""
-    whole = stage.source.read_bytes()
+    kept = stage.home / "kept"
+    copy_sparse(stage.source, kept)
     for call in calls:
         with tally.case(f"{stage.output.name}: source {what} before read {call.number}"):
             stage.set_up(old=False)
             hook = Meddling(call, lambda: spoil(stage.source), child.FIRED.set)
-            ended = child.run(stage.words(force=False), _through(stage, hook))
-            stage.source.write_bytes(whole)
+            ended = child.run(stage.words(force=False), stage.through(hook))
+            copy_sparse(kept, stage.source)
             if not ended.fired:
                 raise Broken("the call was never made")
             state = stage.check(ended, old=False, codes={3})

@@ -1,15 +1,19 @@
 """Stands between a process and its system calls: counts them, and lets one of them go wrong.
 
-It wraps the functions of `os` that our own code calls, and the two of the C library.  Only calls
-that concern the folder of the destination, or the source, are counted.
+It wraps the functions of `os` that our own code calls, `fcntl.ioctl` where it clones, `io.open`
+where it writes, and those of the C library.  Only calls that concern the folder of the destination,
+or the source, are counted.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
+import io
 import os
 import signal
+import struct
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vmport_converters import _posix
+from vmport_converters.disk.native import output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,17 +65,43 @@ _COPYING: Final = {"copy_file_range": (0, 1), "sendfile": (1, 0)}
 """Functions of two descriptors, with the places of that which is read and of the other."""
 
 READS: Final = frozenset({"pread", "preadv"})
-WRITES: Final = frozenset({"pwrite", "pwritev", "write", "copy_file_range", "sendfile"})
-_REAL: Final = {name: getattr(os, name) for name in ("pwritev", "preadv", "pwrite", "write")}
+CLONE: Final = "ioctl"
+WHOLE_WRITES: Final = frozenset({CLONE})
+"""Those that do all or nothing."""
+COPIES: Final = WHOLE_WRITES | _COPYING.keys()
+"""Those inside the kernel."""
+WRITES: Final = COPIES | {"pwrite", "pwritev", "write"}
+FICLONERANGE: Final = 0x4020_940D
+_WAIT_BEFORE: Final = 1
+_STARTED: Final = 96 * 1024
+"""Bytes after which writing back begins: as little as that, so that a small disk sees it."""
+CLONED: Final = struct.Struct("=qQQQ")
+"""What it is about: descriptor, offset and length of what is read; offset of the other."""
+_REAL: Final = {
+    name: getattr(os, name)
+    for name in ("pread", "pwritev", "preadv", "pwrite", "write", "copy_file_range", "sendfile")
+}
 """As they are before anything stands in between."""
+WRITEBACK: Final = frozenset({"start_writeback", "await_writeback"})
 CLEANING: Final = frozenset({"unlink", "rmdir"})
 
 
 class Interposer:
     """Puts `hook` around each call that concerns `folder` or a file of `sources`, for good."""
 
-    def __init__(self, hook: Hook, *, folder: Path, sources: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        hook: Hook,
+        *,
+        folder: Path,
+        sources: Sequence[Path] = (),
+        refused: frozenset[str] = frozenset(),
+        clones: bool = False,
+    ) -> None:
+        """`refused`: calls that this system has not; `clones`: its files can share blocks."""
         self._hook = hook
+        self._refused = refused
+        self._clones = clones
         self._folder = os.path.realpath(folder)
         self._sources = {os.path.realpath(path) for path in sources}
         self._counts: dict[tuple[Role, str], int] = {}
@@ -86,17 +117,47 @@ class Interposer:
             self._wrap(name, lambda args, _words: [_absolute(path) for path in args[:2]])
         for name, (read, written) in _COPYING.items():
             self._wrap(name, partial(_paths_of_two, (written, read)))
+        self._wrap_clone()
+        self._wrap_open()
+        output._STARTED, output._BEHIND = _STARTED, 2  # type: ignore[misc]
         _posix._libc = lambda: _Library(self)  # type: ignore[assignment,return-value]
 
     def _wrap(
         self, name: str, paths_of: Callable[[tuple[Any, ...], dict[str, Any]], list[str]]
     ) -> None:
-        original = getattr(os, name)
+        original = _refuse if name in self._refused else getattr(os, name)
 
         def wrapped(*args: Any, **words: Any) -> Any:
             return self.around(name, args, paths_of(args, words), lambda: original(*args, **words))
 
         setattr(os, name, wrapped)
+
+    def _wrap_clone(self) -> None:
+        original = fcntl.ioctl
+
+        def wrapped(descriptor: Any, request: int, *rest: Any) -> Any:
+            if request != FICLONERANGE:
+                return original(descriptor, request, *rest)
+            do = partial(original, descriptor, request, *rest)
+            if self._clones:
+                do = partial(_clone, descriptor, *CLONED.unpack(rest[0]))
+            return self.around(CLONE, (descriptor, request, *rest), [_path_of(descriptor)], do)
+
+        fcntl.ioctl = wrapped
+
+    def _wrap_open(self) -> None:
+        original = io.open
+
+        def wrapped(
+            path: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, *rest: Any
+        ) -> Any:
+            if mode != "w" or isinstance(path, int) or self._role([_absolute(path)]) is None:
+                return original(path, mode, buffering, encoding, *rest)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            raw = io.BufferedWriter(_Written(os.open(path, flags, 0o666)))
+            return io.TextIOWrapper(raw, encoding=encoding)
+
+        io.open = wrapped  # type: ignore[assignment]
 
     def around(
         self, name: str, args: tuple[Any, ...], paths: list[str], do: Callable[[], Any]
@@ -119,6 +180,38 @@ class Interposer:
         return None
 
 
+class _Written(io.RawIOBase):
+    """A file for Python's own layers, which writes by the functions of `os`."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: Any) -> int:
+        return os.write(self._descriptor, data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
+
+
+def _refuse(*_args: Any, **_words: Any) -> Any:
+    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+
+def _clone(target: int, source: int, at: int, length: int, offset: int) -> int:
+    """What a file system does whose files can share blocks, as far as one can see."""
+    _REAL["pwrite"](target, _REAL["pread"](source, length, at), offset)
+    return 0
+
+
 def _paths_of_two(
     order: tuple[int, int], args: tuple[Any, ...], _words: dict[str, Any]
 ) -> list[str]:
@@ -132,9 +225,12 @@ class _Library:
         self._real = ctypes.CDLL(None, use_errno=True)
         self._between = between
 
-    def _done(self, name: str, args: tuple[Any, ...], paths: list[str]) -> int:
+    def _done(
+        self, name: str, args: tuple[Any, ...], paths: list[str], real: str | None = None
+    ) -> int:
+        do = getattr(self._real, real or name)
         try:
-            done = self._between.around(name, args, paths, lambda: getattr(self._real, name)(*args))
+            done = self._between.around(name, args, paths, lambda: do(*args))
         except OSError as error:
             ctypes.set_errno(error.errno or 0)
             return -1
@@ -142,6 +238,11 @@ class _Library:
 
     def renameat2(self, *args: Any) -> int:
         return self._done("renameat2", args, [_absolute(os.fsdecode(args[at])) for at in (1, 3)])
+
+    def sync_file_range(self, *args: Any) -> int:
+        name = "await_writeback" if args[3].value == _WAIT_BEFORE else "start_writeback"
+        paths = [_path_of(args[0].value)]
+        return self._done(name, args, paths, "sync_file_range")
 
     def syncfs(self, descriptor: int) -> int:
         return self._done("syncfs", (descriptor,), [_path_of(descriptor)])
@@ -254,4 +355,10 @@ def _partly(name: str, do: Callable[[], Any], arguments: tuple[Any, ...]) -> Any
         return _REAL[name](arguments[0], data[: data.nbytes // 3 | 1], *arguments[2:])
     if name == "pread":
         return do()[: arguments[1] // 3 | 1]
+    if name == "copy_file_range":
+        source, target, count, *places = arguments
+        return _REAL[name](source, target, count // 3 | 1, *places)
+    if name == "sendfile":
+        target, source, offset, count = arguments
+        return _REAL[name](target, source, offset, count // 3 | 1)
     raise AssertionError(f"{name} cannot be cut short")

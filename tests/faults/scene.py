@@ -12,10 +12,14 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from tests.faults import child
+from tests.faults.calls import Interposer
 from vmport_formats.units import KIB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.faults.calls import Hook
 
 
 class Broken(AssertionError):
@@ -43,6 +47,10 @@ class Output:
     """What appears besides ``out.SUFFIX``, the suffix left out."""
     native: bool = True
     """Our own engine writes it: the same bytes each time."""
+    refused: frozenset[str] = frozenset()
+    """System calls that this machine is said not to have."""
+    clones: bool = False
+    """Its files are said to be able to share blocks."""
 
     @property
     def file(self) -> str:
@@ -59,8 +67,13 @@ class Output:
         return ["-q", "convert", *forced, *self.options, source, folder / self.file]
 
 
+_COPIES: Final = frozenset({"copy_file_range", "sendfile"})
 NATIVE: Final = (
     Output("raw", ".raw"),
+    Output("raw, by clones", ".raw", ("--no-verify",), clones=True),
+    Output("raw, by copy_file_range", ".raw", ("--no-verify",)),
+    Output("raw, by sendfile", ".raw", ("--no-verify",), refused=frozenset({"copy_file_range"})),
+    Output("raw, by read and write", ".raw", ("--no-verify",), refused=_COPIES),
     Output("qcow2", ".qcow2"),
     Output("qcow2, compressed", ".qcow2", ("--compress", "fast")),
     Output("qcow2, zstd", ".qcow2", ("--compress", "zstd")),
@@ -147,6 +160,17 @@ class Stage:
         else:
             self.folder.mkdir()
         return self.folder
+
+    def through(self, hook: Hook) -> Callable[[], None]:
+        """What puts `hook` between the conversion and its system calls."""
+        between = Interposer(
+            hook,
+            folder=self.folder,
+            sources=[self.source],
+            refused=self.output.refused,
+            clones=self.output.clones,
+        )
+        return between.install
 
     def words(self, *, force: bool) -> list[str | Path]:
         """The conversion that is tried."""

@@ -36,6 +36,10 @@ _REFUSALS: Final = frozenset(
 """What the system says when it has no such way here; all else is a failure."""
 
 
+class CannotRead(OSError):
+    """It is the file that is read, not the other, that fails."""
+
+
 class KernelCopy:
     """Copies into one file."""
 
@@ -68,7 +72,8 @@ class KernelCopy:
         """Copy `length` bytes of `source` from `at`, which it has, to `offset`.
 
         Raises:
-            OSError: the system failed.
+            CannotRead: `source` failed.
+            OSError: the system failed otherwise.
             EOFError: `source` is shorter than it was.
         """
         done = 0
@@ -77,9 +82,12 @@ class KernelCopy:
             try:
                 count = self._ways[0](source, at + done, part, offset + done)
             except OSError as error:
-                if error.errno not in _REFUSALS or len(self._ways) == 1:
+                if len(self._ways) == 1 or error.errno not in _REFUSALS | {errno.EIO}:
                     raise
-                self._ways.pop(0)
+                if error.errno == errno.EIO:  # of which file, only the last way can tell
+                    del self._ways[:-1]
+                else:
+                    self._ways.pop(0)
                 continue
             if count == 0:
                 if len(self._ways) == 1:
@@ -95,5 +103,8 @@ class KernelCopy:
         return os.sendfile(self._target, source, at, length)
 
     def _read_and_write(self, source: int, at: int, length: int, offset: int) -> int:
-        data = os.pread(source, min(length, _BUFFER), at)
+        try:
+            data = os.pread(source, min(length, _BUFFER), at)
+        except OSError as error:
+            raise CannotRead(error.errno, error.strerror) from error
         return os.pwrite(self._target, data, offset) if data else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.disk.native.kernel_copy import KernelCopy
+from vmport_converters.disk.native.kernel_copy import CannotRead, KernelCopy
 from vmport_converters.disk.native.output import OutputFile
 from vmport_converters.disk.native.pipeline import prepared
 from vmport_formats.disk.layer import Found, Run, sparse
@@ -114,6 +114,11 @@ def _copy(
         length = min(_AT_A_TIME, run.length - start)
         try:
             kernel.copy(_descriptor(run), run.at + start, length, offset + start)
+        except CannotRead as error:
+            assert run.source is not None  # noqa: S101 - it is stored
+            raise UnreadableInput(
+                run.source.name, code="source.read", problem=f"cannot read: {error.strerror}"
+            ) from error
         except EOFError:
             assert run.source is not None  # noqa: S101 - it is stored
             raise UnreadableInput(

@@ -19,7 +19,7 @@ from fixtures.disks import qcow2
 from fixtures.disks.qcow2 import Cluster, Kind
 from tests.composing import patchwork
 from vmport_converters.disk.convert import Ears, Progress, Request, convert
-from vmport_converters.disk.native.kernel_copy import KernelCopy
+from vmport_converters.disk.native.kernel_copy import CannotRead, KernelCopy
 from vmport_converters.disk.native.raw import copy_raw
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.raw_composer import RawComposer
@@ -172,7 +172,7 @@ def test_a_way_that_is_refused_is_asked_once(
     assert set(calls.made) == set(WAYS[: refused + 1])
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
 def test_a_failure_is_not_a_refusal(code: int, tmp_path: Path, calls: Calls) -> None:
     (tmp_path / "from").write_bytes(CONTENT)
     calls.refused = {"copy_file_range": code}
@@ -182,13 +182,36 @@ def test_a_failure_is_not_a_refusal(code: int, tmp_path: Path, calls: Calls) -> 
         assert calls.made == ["copy_file_range"]
 
 
+def test_of_two_files_the_one_that_fails_is_named(tmp_path: Path, calls: Calls) -> None:
+    (tmp_path / "from").write_bytes(CONTENT)
+    calls.refused = {"copy_file_range": errno.EIO, "pread": errno.EIO}
+    with (tmp_path / "from").open("rb") as ours, (tmp_path / "to").open("xb") as theirs:
+        with pytest.raises(CannotRead):
+            KernelCopy(theirs.fileno()).copy(ours.fileno(), 0, MIB, 0)
+        assert calls.made == ["copy_file_range", "pread"]
+
+
+def test_a_medium_that_fails_is_asked_which_file_it_was(tmp_path: Path, calls: Calls) -> None:
+    calls.refused = {"copy_file_range": errno.EIO}
+    copy_between(tmp_path / "from", tmp_path / "to", CONTENT)
+    assert calls.made.count("copy_file_range") == 1
+    assert set(calls.made) == {"copy_file_range", "pread"}
+    calls.refused["pread"] = errno.EIO
+    with (
+        (tmp_path / "from").open("rb") as ours,
+        (tmp_path / "new").open("xb") as theirs,
+        pytest.raises(CannotRead),
+    ):
+        KernelCopy(theirs.fileno()).copy(ours.fileno(), 0, MIB, 0)
+
+
 def test_when_all_refuse_the_last_refusal_is_told(tmp_path: Path, calls: Calls) -> None:
     (tmp_path / "from").write_bytes(CONTENT)
     calls.refused = dict.fromkeys(WAYS, errno.EPERM)
     with (
         (tmp_path / "from").open("rb") as ours,
         (tmp_path / "to").open("xb") as theirs,
-        pytest.raises(PermissionError),
+        pytest.raises(OSError, match=os.strerror(errno.EPERM)),
     ):
         KernelCopy(theirs.fileno()).copy(ours.fileno(), 0, MIB, 0)
 
