@@ -269,7 +269,8 @@ class _Work:
             )
         at_most = self._plan.at_most
         if at_most > free and self._plan.source.data is None:
-            at_most = worst_case(data_size(self._source.disk))
+            copied = self._plan.copied_first is not None
+            at_most = worst_case(data_size(self._source.disk), copied_first=copied)
         if at_most > free:
             self._ears.on_warning(
                 f"{self._destination}: up to {format_size(at_most)} may be needed, and "

@@ -79,7 +79,7 @@ class Conversion:
     reserved: Bytes
     """Space that is taken for certain, whatever the data."""
     at_most: Bytes
-    """Space that it takes if no data turns out to be zeros, or to be compressible."""
+    """Space that it takes if no data turns out to be zeros, or to be compressible; and a copy."""
     notes: tuple[str, ...]
     """What the destination will not have, or that looks odd."""
 
@@ -96,6 +96,8 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
     size = Bytes(-(-facts.virtual_size // wish.size_multiple) * wish.size_multiple)
     _check_size(facts, wish, size)
     reserves = options.get("preallocation") in {"falloc", "full"}
+    copied_first = _unfit_for_qemu(facts, size) if engine is Engine.QEMU_IMG else None
+    data = facts.virtual_size if facts.data is None else facts.data
     return Conversion(
         source=facts,
         target=target,
@@ -103,13 +105,13 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
         compression=compression,
         engine=engine,
         reasons=reasons,
-        copied_first=_unfit_for_qemu(facts, size) if engine is Engine.QEMU_IMG else None,
+        copied_first=copied_first,
         virtual_size=size,
         may_grow=target is DiskFormat.VHD and options.get("force_size") == "off",
         length=_exact_length(facts, target, wish.size_multiple),
         ordered=not _is_laid_out_in_advance(target, options),
         reserved=size if reserves else Bytes(0),
-        at_most=worst_case(facts.virtual_size if facts.data is None else facts.data),
+        at_most=worst_case(data, copied_first=copied_first is not None),
         notes=(*_notes(facts, target, size), *([wish.advice] if wish.advice else [])),
     )
 
@@ -248,10 +250,10 @@ def _exact_length(facts: Facts, target: DiskFormat, multiple: int) -> Bytes | No
     return info.file_size if info.file_size != info.virtual_size else None
 
 
-def worst_case(data: int) -> Bytes:
-    """Bytes that a file takes at the most, of `data` bytes that are not zeros."""
+def worst_case(data: int, *, copied_first: bool) -> Bytes:
+    """Bytes that are taken at the most, of `data` bytes that are not zeros."""
     # Tables take a 1024th, but for tiny clusters; a compressed grain has a header.
-    return Bytes(data + data // 256 + 4 * MIB)
+    return Bytes((2 * data if copied_first else data) + data // 256 + 4 * MIB)
 
 
 def _notes(facts: Facts, target: DiskFormat, size: int) -> Iterator[str]:

@@ -142,6 +142,12 @@ def test_what_qemu_img_must_not_read_itself() -> None:
         return plan(source, DiskFormat.VHDX).copied_first
 
     assert copied(RAW) is None
+    # The copy takes space too, until the end.
+    space = [
+        plan(facts(image(DiskFormat.QCOW2, encrypted=it), data=MIB), DiskFormat.VHDX).at_most
+        for it in (False, True)
+    ]
+    assert space[1] - space[0] == MIB
     encrypted = facts(image(DiskFormat.QCOW2, encrypted=True))
     assert copied(encrypted) == "the source is encrypted"
     assert plan(encrypted, DiskFormat.VDI).copied_first is None
