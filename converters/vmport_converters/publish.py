@@ -304,9 +304,11 @@ def _move_set(run: _Run, names: list[str], *, force: bool) -> None:
         _write_journal(run, names)
         if force:
             run.old.mkdir()
+            flush_folder(run.folder)
             for name in reversed(names):
                 if os.path.lexists(parent / name):
                     (parent / name).rename(run.old / name)
+            flush_folder(run.old)  # before what is in it is displaced
         for name in names:
             if name == run.destination.name:
                 flush_folder(parent)

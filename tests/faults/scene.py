@@ -47,6 +47,8 @@ class Output:
     """What appears besides ``out.SUFFIX``, the suffix left out."""
     native: bool = True
     """Our own engine writes it: the same bytes each time."""
+    made_up: bool = False
+    """No conversion at all, but files of random bytes."""
     refused: frozenset[str] = frozenset()
     """System calls that this machine is said not to have."""
     clones: bool = False
@@ -84,6 +86,7 @@ NATIVE: Final = (
     Output("VDI, dynamic", ".vdi"),
     Output("VDI, static", ".vdi", ("-o", "static=on")),
 )
+SET: Final = Output("a set of three files", ".set", (), ("-1", "-2"), made_up=True)
 BY_QEMU: Final = (
     Output("VHDX, by qemu-img", ".vhdx", native=False),
     Output(
@@ -140,6 +143,10 @@ class Stage:
         for name in self.output.files:
             (self._old / name).write_bytes(Random(name).randbytes(70_001))
         self._wanted.mkdir()
+        if self.output.made_up:
+            for name in self.output.files:
+                (self._wanted / name).write_bytes(Random(f"new {name}").randbytes(20_011))
+            return
         ended = child.run(self.output.words(self.source, self._wanted, force=False))
         if ended.code:
             raise Broken(f"{self.output.name}: no conversion at all: {ended.said}")
@@ -175,6 +182,10 @@ class Stage:
     def words(self, *, force: bool) -> list[str | Path]:
         """The conversion that is tried."""
         return self.output.words(self.source, self.folder, force=force)
+
+    def wanted(self, name: str) -> bytes:
+        """What a file of the destination holds in the end."""
+        return (self._wanted / name).read_bytes()
 
     def state(self) -> State:
         """What is at the destination, all of its files taken together.
