@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import subprocess
 import time
@@ -91,7 +90,7 @@ def running(words: list[str], ready: Path) -> Iterator[None]:
                 time.sleep(0.01)
             yield
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.kill()  # qemu-nbd does not hear a SIGTERM that comes too early
 
 
 def machine(disk: Path, control: Path) -> list[str]:
