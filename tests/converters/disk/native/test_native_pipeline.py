@@ -148,6 +148,17 @@ def test_any_patchwork(size: int, patch: int, grain: int, seed: int) -> None:
         assert result == content
 
 
+@pytest.mark.parametrize("grain", [128 * KIB, 256 * KIB])
+def test_a_grain_of_several_blocks_is_data_when_one_of_them_is(grain: int) -> None:
+    content = b"".join(
+        bytes(BLOCK) if kind == "0" else bytes(BLOCK - 1) + b"x" for kind in "1001011000000000010"
+    )
+    with open_image(MemorySource(content), declared=DiskFormat.RAW) as disk:
+        result = bytearray(len(content))
+        put_together(prepared(disk, grain=grain), result, grain=grain)
+        assert result == content
+
+
 # --- Threads ------------------------------------------------------------------------------------
 
 
@@ -157,6 +168,8 @@ class Generated:
 
     size: int
     broken_at: int = 1 << 62
+    holes_from: int = 1 << 62
+    """From there on most is holes."""
     read: int = 0
     name: str = "generated"
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -184,7 +197,13 @@ class Generated:
         return len(target)
 
     def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        yield offset, offset + length
+        end = offset + length
+        if offset < self.holes_from:
+            yield offset, min(end, self.holes_from)
+            offset = self.holes_from
+        while offset < end:
+            yield offset + 1000, min(end, offset + 3000)
+            offset += 20_000
 
 
 @pytest.fixture
@@ -220,6 +239,19 @@ def test_what_is_in_use_is_not_overwritten() -> None:
                     assert data[place : place + BLOCK] == source.block((offset + place) // BLOCK)
                     seen += BLOCK
     assert seen == source.size
+
+
+@pytest.mark.usefixtures("two_processors")
+@pytest.mark.parametrize("grain", [512, BLOCK])
+def test_nothing_is_left_of_what_was_in_a_buffer_before(grain: int) -> None:
+    source = Generated(16 * MIB, holes_from=10 * MIB)
+    truth = bytearray(source.size)
+    for start, stop in source.data_ranges(0, source.size):
+        truth[start:stop] = source.read_at(start, stop - start)
+    with open_image(source, declared=DiskFormat.RAW) as disk:
+        result = bytearray(source.size)
+        assert put_together(prepared(disk, grain=grain), result, grain=grain) == hashes_of(truth)
+    assert result == truth
 
 
 @pytest.mark.usefixtures("two_processors")

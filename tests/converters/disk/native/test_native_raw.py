@@ -293,13 +293,18 @@ def make_source(folder: Path, kind: str) -> tuple[Path, bytes]:
         options = "extended_l2=on,cluster_size=16k"
         create = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, "-F", "qcow2"]
         subprocess.run([*create, "-b", base, source], check=True)
-        places = (512, 5000 - 5000 % 512, 64 * KIB + 1536, MIB, DISK - 512)
-        writes = [word for place in places for word in ("-c", f"write -P 85 {place} 1024")]
+        places = dict.fromkeys((512, 4608, 64 * KIB + 1536, MIB, DISK - 512), 1024)
+        places[5 * MIB] = 64 * KIB  # the kernel is there before we are
+        writes = [
+            word
+            for place, length in places.items()
+            for word in ("-c", f"write -P 85 {place} {length}")
+        ]
         subprocess.run(
             ["qemu-io", "-f", "qcow2", *writes, source], check=True, stdout=subprocess.DEVNULL
         )
-        for place in places:
-            content[place : place + 1024] = b"\x55" * 1024
+        for place, length in places.items():
+            content[place : place + length] = b"\x55" * length
     master.unlink()
     with source.open("rb") as file:
         os.fsync(file.fileno())
