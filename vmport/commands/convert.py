@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vmport_converters.disk.convert import Request
 
-_HELP = """Convert a disk image.
+_HELP = """Convert disk images.
 
 DST appears only when it is complete, on the medium, and its content was compared with that of \
 SRC. Whatever happens before that, nothing is left behind, and what was there before is as it was.
@@ -40,7 +40,8 @@ SRC. Whatever happens before that, nothing is left behind, and what was there be
 [bold]Formats[/bold]
 
 Written: raw, qcow2, vmdk, vhd (or vpc), vhdx, vdi. Read: these, and qcow, qed, parallels, dmg, \
-cloop, bochs. The content of SRC decides what it is, never its name.
+cloop, bochs, luks. The content of SRC decides what it is, never its name. qemu-img is needed \
+only for vhdx, for vmdk that is flat or split, and for preallocation.
 
 [bold]Options of the formats[/bold]
 
