@@ -90,6 +90,29 @@ def test_for_azure_the_footer_says_the_exact_size(source: Path, tmp_path: Path) 
         assert disk[: 3 * MIB].rstrip(b"\0") == source.read_bytes()
 
 
+@pytest.mark.needs("sfdisk")
+def test_the_second_table_of_a_gpt_is_thought_of(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out.raw")
+    convert = ["convert", "--force", "--for", "gcp", str(source), out]
+    assert vmport(convert) == 0
+    assert "GPT" not in capsys.readouterr().err
+    sfdisk("-q", str(source), given="label: gpt\n")
+    assert vmport(convert) == 0
+    assert "the second table of its GPT is not at the end any more" in capsys.readouterr().err
+    assert "is not on the end of the device" in sfdisk("--verify", out)
+    sfdisk("--relocate", "gpt-bak-std", out)
+    assert "is not on the end" not in sfdisk("--verify", out)
+
+
+def sfdisk(*words: str, given: str = "") -> str:
+    done = subprocess.run(
+        ["sfdisk", *words], input=given, capture_output=True, text=True, check=True
+    )
+    return done.stdout + done.stderr
+
+
 def test_what_contradicts_is_told_before_any_work(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -267,10 +267,12 @@ def _notes(facts: Facts, target: DiskFormat, size: int) -> Iterator[str]:
         if padding:
             yield f"{padding} zero bytes were added at the end, to fill the last sector of 512"
     if size != facts.virtual_size:
-        yield (
-            f"the disk was made longer, from {facts.virtual_size} to {size} bytes; the second "
-            "table of a GPT, which belongs at the end, is where it was (`sgdisk -e` moves it)"
-        )
+        yield f"the disk was made longer, from {facts.virtual_size} to {size} bytes"
+        if facts.has_gpt:
+            yield (
+                "the second table of its GPT is not at the end any more; most guests do not mind, "
+                "and `sfdisk --relocate gpt-bak-std` moves it there"
+            )
     if any(info.encrypted for info in facts.infos):
         yield "the source is encrypted; the destination is not"
     if top.snapshots and facts.snapshot is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,8 +12,9 @@ from vmport_converters.disk.supported import check_sound
 from vmport_formats.disk.granted import granted
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.layer import Found, sparse
-from vmport_formats.errors import UnreadableInput, UnsafeInput
+from vmport_formats.errors import InputError, UnreadableInput, UnsafeInput
 from vmport_formats.references import ReferenceKind
+from vmport_formats.units import KIB, SECTOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ class Facts:
     """Bytes that hold data, as far as the map tells; None: it was not walked for that."""
     snapshot: str | None = None
     """The internal snapshot that is read instead of the present."""
+    has_gpt: bool = False
+    """It is partitioned with a GPT, which has a second table at the end of the disk."""
 
     @property
     def top(self) -> ImageInfo:
@@ -85,8 +88,19 @@ def open_disk(
         for info in disk.chain:
             check_sound(name, info)
         data = data_size(disk) if measured else None
-        facts = Facts(name, disk.chain, disk.virtual_size, data, snapshot)
+        facts = Facts(name, disk.chain, disk.virtual_size, data, snapshot, _has_gpt(disk))
         yield Source(facts, disk, stamps)
+
+
+def _has_gpt(disk: DiskImage) -> bool:
+    """Whether there is one, with sectors of 512 bytes or 4 KiB."""
+    with suppress(InputError):  # whoever reads all of it will say so
+        return any(
+            disk.read(sector, 8) == b"EFI PART"
+            for sector in (SECTOR, 4 * KIB)
+            if sector + 8 <= disk.virtual_size
+        )
+    return False
 
 
 _SCHEME: Final = re.compile(r"[^:/\\]{2,}:")

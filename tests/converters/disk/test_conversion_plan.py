@@ -164,7 +164,11 @@ def test_a_size_that_has_to_be_a_multiple() -> None:
     odd = facts(image(DiskFormat.RAW, MIB + 512, file_size=Bytes(MIB + 100)))
     made = plan(odd, DiskFormat.RAW, size_multiple=MIB)
     assert (made.virtual_size, made.length) == (2 * MIB, None)
-    assert made.notes[0].startswith("the disk was made longer, from 1049088 to 2097152 bytes; ")
+    longer = "the disk was made longer, from 1049088 to 2097152 bytes"
+    assert made.notes == (longer,)
+    made = plan(replace(odd, has_gpt=True), DiskFormat.RAW, size_multiple=MIB)
+    assert made.notes[0] == longer
+    assert "second table of its GPT" in made.notes[1]
     # qemu-img cannot lengthen a disk while it converts it, so it gets one that is long enough.
     by_qemu = plan(odd, DiskFormat.RAW, size_multiple=MIB, engine=Engine.QEMU_IMG)
     assert by_qemu.copied_first == "the disk has to become longer"
