@@ -22,11 +22,11 @@ import sys
 from vmport.__main__ import main
 from vmport.render.progress import ProgressDisplay
 
-wanted = sys.argv.pop(1)
+wanted = sys.argv.pop(1)  # the phase, behind which of several disks it is of
 
 def update(self, phase, share, size):
     global wanted
-    if phase == wanted and share < 1:
+    if wanted and (self._of + phase).endswith(wanted) and share < 1:
         print(phase, flush=True)
         wanted = None
 
@@ -71,3 +71,23 @@ def test_heard_within_a_second(options: str, phase: str, source: Path, tmp_path:
         assert said == "vmport: interrupted; nothing half done was left behind\n"
         assert list(tmp_path.iterdir()) == []
     assert took[-1] < 1
+
+
+def test_of_several_those_that_are_done_stay(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "first.raw").write_bytes(b"first" * 99999)
+    (tmp_path / "to").mkdir()
+    convert = ["convert", "--to", "qcow2", str(tmp_path / "first.raw"), str(source)]
+    with subprocess.Popen(
+        [sys.executable, "-c", TELLING, "(2 of 2): converting", *convert, str(tmp_path / "to")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() not in {"converting\n", ""}:
+            pass
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=20)
+    assert (process.returncode, printed) == (130, "")
+    assert said.splitlines()[-1] == "vmport: interrupted; nothing half done was left behind"
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["first.qcow2"]
