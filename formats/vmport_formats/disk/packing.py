@@ -48,8 +48,6 @@ _SMALL_BY_LIBDEFLATE: Final = 5
 """Smaller than zlib's 6, by 0.8 %; its own 6 is smaller by 1.3 %, and takes a sixth longer."""
 _ZSTD_FAST: Final = 2
 _ZSTD_SMALL: Final = 6
-_SMALL_BY_LIBDEFLATE: Final = 5
-"""Smaller than zlib's 6, by 0.8 %; its own 6 is smaller by 1.3 %, and takes a sixth longer."""
 """qemu has 3."""
 
 
