@@ -55,9 +55,9 @@ def calls_of(stage: Stage, *, old: bool) -> list[Call]:
     return found
 
 
-def some(calls: Sequence[Call], most: int) -> list[Call]:
-    """At most so many, spread evenly; the first and the last are among them."""
-    if len(calls) <= most:
+def some(calls: Sequence[Call], most: int | None) -> list[Call]:
+    """At most so many (None: all), spread evenly; the first and the last are among them."""
+    if most is None or len(calls) <= most:
         return [*calls]
     return [calls[place * (len(calls) - 1) // (most - 1)] for place in range(most)]
 

@@ -56,6 +56,10 @@ class Flag:
     """A byte that a child shares with us: whether something has happened."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Share no more with whom we were forked from."""
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
 
     def set(self) -> None:

@@ -179,6 +179,12 @@ class Stage:
         )
         return between.install
 
+    def prepare(self) -> Callable[[], object]:
+        """What makes a child's system as the output wants it."""
+        if self.output.refused or self.output.clones:
+            return self.through(lambda _call, do, _arguments, _paths: do())
+        return lambda: None
+
     def words(self, *, force: bool) -> list[str | Path]:
         """The conversion that is tried."""
         return self.output.words(self.source, self.folder, force=force)

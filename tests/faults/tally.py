@@ -44,6 +44,15 @@ class Tally:
             self.broken.append(f"{name}: {broken}")
         self.seconds += time.monotonic() - begin
 
+    def include(self, other: Tally) -> None:
+        """Count its cases as ours, too."""
+        self.cases += other.cases
+        self.states.update(other.states)
+        self.codes.update(other.codes)
+        self.broken += other.broken
+        self.seconds += other.seconds
+        self.slowest = max(filter(None, (self.slowest, other.slowest)), default=None)
+
     def add(self, ended: Ended, state: State) -> None:
         """How a case ended that kept the promise."""
         self.codes[ended.code] += 1
