@@ -59,7 +59,7 @@ def some(calls: Sequence[Call], most: int | None) -> list[Call]:
     """At most so many (None: all), spread evenly; the first and the last are among them."""
     if most is None or len(calls) <= most:
         return [*calls]
-    return [calls[place * (len(calls) - 1) // (most - 1)] for place in range(most)]
+    return [calls[place * (len(calls) - 1) // max(1, most - 1)] for place in range(most)]
 
 
 def outputs(calls: Iterable[Call], names: frozenset[str]) -> list[Call]:
