@@ -13,6 +13,9 @@ import pytest
 
 from fixtures.disks import vmdk
 from vmport.cli import run as vmport
+from vmport_converters.disk.qemu import engine
+from vmport_converters.disk.qemu.command import Node
+from vmport_converters.sandbox import landlock_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +50,10 @@ def leaky(image: Path, kind: str, secret: Path, port: int) -> None:
         create(image, "-u", "-b", backing, "-F", "raw")
 
 
-@pytest.mark.parametrize("engine", ["native", "qemu-img"])
+@pytest.mark.parametrize("by", ["native", "qemu-img"])
 @pytest.mark.parametrize("kind", ["extent", "data file", "backing", "json", "nbd"])
 def test_a_leak_is_refused(
-    kind: str, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "host").mkdir()
     (tmp_path / "given").mkdir()
@@ -61,7 +64,7 @@ def test_a_leak_is_refused(
     with socket.create_server(("127.0.0.1", 0)) as server:
         leaky(image, kind, secret, server.getsockname()[1])
         before = sorted((tmp_path / "given").iterdir())
-        convert = ["convert", "--engine", engine, str(image), str(out)]
+        convert = ["convert", "--engine", by, str(image), str(out)]
         allow = ["--allow", str(tmp_path / "given")]
         everything = ["--allow", "/"] if kind in {"json", "nbd"} else []
         for granted in ([], allow, everything):
@@ -76,6 +79,36 @@ def test_a_leak_is_refused(
     if not everything:
         assert vmport(["-q", *convert, "--allow", str(tmp_path)]) == 0
         assert out.read_bytes().startswith(SECRET[:512])
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_where_we_err_the_kernel_stops_it(
+    everything: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """qemu-img is told to open what no check of ours has seen, even if all is allowed."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(SECRET)
+    (tmp_path / "given").mkdir()
+    image, out = tmp_path / "given" / "image", tmp_path / "given" / "out.raw"
+    image.write_bytes(bytes(len(SECRET)))
+    told: list[Node] = []
+
+    def erring(*_: object) -> Node:
+        told.append(Node("raw", str(secret)))
+        return told[-1]
+
+    monkeypatch.setattr(engine, "source_node", erring)
+    allow = ["--allow", "/"] if everything else []
+    convert = ["convert", "--engine", "qemu-img", "--no-verify", *allow, str(image), str(out)]
+    code = vmport(convert)
+    assert told
+    if landlock_version() == 0:  # the warning says so
+        assert "this kernel has no Landlock" in capsys.readouterr().err
+        return
+    assert code == 3
+    assert "Permission denied" in capsys.readouterr().err
+    assert list((tmp_path / "given").iterdir()) == [image]
 
 
 @contextmanager
@@ -123,8 +156,8 @@ def test_a_disk_that_is_written_to_is_refused(
     create(overlay, "-b", str(disk), "-F", "qcow2", size="1M")
     out = tmp_path / "out.raw"
     with running(holder(disk, tmp_path / "control"), tmp_path / "control"):
-        for engine in ("native", "qemu-img"):
-            assert vmport(["convert", "--engine", engine, str(disk), str(out)]) == 3
+        for by in ("native", "qemu-img"):
+            assert vmport(["convert", "--engine", by, str(disk), str(out)]) == 3
             said = capsys.readouterr().err
             assert f"{disk}: is in use by another program" in said
             assert "[source.locked]" in said
