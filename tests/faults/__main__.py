@@ -107,7 +107,9 @@ def main() -> int:
     for line in broken:
         print(f"    {line}")
     if given.write:
-        command = shlex.join(["make", "faults", f"ARGS={shlex.join(sys.argv[1:])}"])
+        command = f"make faults ARGS={shlex.quote(shlex.join(sys.argv[1:]))}"
+        if place := os.environ.get("TMPDIR"):
+            command = f"TMPDIR={shlex.quote(place)} {command}"
         seconds = time.monotonic() - begin
         text = page(rows, command=command, small=_SMALL, large=given.mebibytes, seconds=seconds)
         given.write.write_text(text, encoding="utf-8")

@@ -135,9 +135,11 @@ def start(
     """Run ``vmport WORDS`` in a child, after `prepare`; `cold`: in a fresh interpreter."""
     stderr = os.memfd_create("stderr")
     begin = time.monotonic()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # it is no process of its own yet
     pid = os.fork()
     if not pid:
         _become([*map(str, words)], prepare, stderr, cold=cold)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
     return Running(pid, begin, stderr)
 
 
@@ -155,11 +157,13 @@ def _become(
         for number, target in ((0, nothing), (1, nothing), (2, stderr)):
             os.dup2(target, number)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = ["vmport", *words]
         atexit._clear()  # of what its parent owes
         atexit.register(interruption._settle_all)
         prepare()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if cold:
             os.execv(sys.executable, [sys.executable, "-m", "vmport", *words])
         code = _command_line()
