@@ -306,8 +306,8 @@ def stop(*_):
 
 signal.signal(signal.SIGTERM, stop)
 folder = Path(sys.argv[1])
-print("ready", flush=True)
 try:
+    print("ready", flush=True)  # which may be heard before this line is done
     for turn in range(1000):
         with publishing(folder / {first!r}, force=True) as staging:
             for name in {names!r}:
