@@ -31,12 +31,12 @@ _SMALL: Final = 3 * MIB + 512
 
 
 def _one(
-    number: int, count: int, output: Output, home: Path, given: argparse.Namespace
+    number: int, count: int, converted: int, output: Output, home: Path, given: argparse.Namespace
 ) -> list[Tally]:
-    """All that one output meets, of `count` outputs."""
+    """All that one output meets, of `count` outputs, of which `converted` are no mere sets."""
 
-    def share(cases: int) -> int:
-        return cases // count + (number < cases % count)
+    def share(cases: int, among: int = count) -> int:
+        return cases // among + (number < cases % among)
 
     home = home / str(number)
     home.mkdir()
@@ -49,7 +49,7 @@ def _one(
         rows.append(power_cuts(stage, share(given.cuts), given.seed))
         rows += [] if output.made_up else at_calls(stage, given.most)
     if not output.made_up:
-        rows += around(stage, share(given.pairs), given.seed)
+        rows += around(stage, share(given.pairs, converted), given.seed)
     shutil.rmtree(stage.home)
     if output.made_up:
         return rows
@@ -59,18 +59,19 @@ def _one(
         (Signals.SIGINT, given.stops),
         (Signals.SIGTERM, given.stops),
     ):
-        rows.append(at_random(stage, signal, share(cases), given.seed))
+        rows.append(at_random(stage, signal, share(cases, converted), given.seed))
     shutil.rmtree(home)
     return rows
 
 
 def _run(given: argparse.Namespace, chosen: Sequence[Output], home: Path) -> list[Tally]:
     home.chmod(0o711)  # some runs are not root's
+    converted = sum(not output.made_up for output in chosen)
     with ProcessPoolExecutor(
         len(os.sched_getaffinity(0)), multiprocessing.get_context("fork"), child.FIRED.renew
     ) as pool:
         work = [
-            pool.submit(_one, number, len(chosen), output, home, given)
+            pool.submit(_one, number, len(chosen), converted, output, home, given)
             for number, output in enumerate(chosen)
         ]
         return [row for done in work for row in done.result()]

@@ -80,6 +80,7 @@ def warm_up() -> None:
         for module in pkgutil.walk_packages(import_module(root).__path__, root + "."):
             if not module.name.endswith("__main__") and not module.name.endswith("._guard"):
                 import_module(module.name)
+    import_module("vmport.__main__")
     from vmport.cli import run as run_command_line
 
     handlers = {number: signal.getsignal(number) for number in _HEARD}

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _ANSWER: Final = 1.0
 """Seconds in which an interruption is answered."""
+_AHEAD: Final = 2
+"""Files are opened so often before their content is read."""
 _STOPPED: Final = 12
 """Calls of a run at which signals come."""
 
@@ -68,7 +70,10 @@ def at_calls(stage: Stage, most: int | None) -> list[Tally]:
         kind = Kind.ENOSPC if old else Kind.EIO
         fail(making, made, kind, {0, 6})
         unread = Tally("EIO at each read of the source", name)
-        fail(unread, reads(calls, Role.SOURCE), Kind.EIO, {3})
+        # The beginning of a file is read ahead; where that fails, it is read again when needed.
+        ahead, needed = _by_need(reads(calls, Role.SOURCE))
+        fail(unread, ahead, Kind.EIO, {0, 3})
+        fail(unread, needed, Kind.EIO, {3})
         back = Tally("EIO at each read of what was written", name)
         fail(back, reads(calls, Role.OUTPUT), Kind.EIO, {6})
         kept = Tally("EIO at each call that cleans up", name)
@@ -83,6 +88,12 @@ def at_calls(stage: Stage, most: int | None) -> list[Tally]:
     for what, spoil in MEDDLING.items():
         meddle_each(meddled, stage, chosen, what, spoil)
     return [*rows, meddled]
+
+
+def _by_need(calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
+    """Reads that are made early, in case; and those that are needed."""
+    early = [call for call in calls if call.name == "preadv" and call.number < _AHEAD]
+    return early, [call for call in calls if call not in early]
 
 
 def at_random(stage: Stage, number: Signals, cases: int, seed: int) -> Tally:
