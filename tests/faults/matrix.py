@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 _ANSWER: Final = 1.0
 """Seconds in which an interruption is answered."""
-_AHEAD: Final = 2
-"""Files are opened so often before their content is read."""
+_GPT: Final = 2
+"""Reads of a disk's content that look for a GPT, before all others."""
 _STOPPED: Final = 12
 """Calls of a run at which signals come."""
 
@@ -70,9 +70,9 @@ def at_calls(stage: Stage, most: int | None) -> list[Tally]:
         kind = Kind.ENOSPC if old else Kind.EIO
         fail(making, made, kind, {0, 6})
         unread = Tally("EIO at each read of the source", name)
-        # The beginning of a file is read ahead; where that fails, it is read again when needed.
-        ahead, needed = _by_need(reads(calls, Role.SOURCE))
-        fail(unread, ahead, Kind.EIO, {0, 3})
+        # Whether a disk has a GPT is asked early; that it cannot be read is heard later.
+        early, needed = _by_need(reads(calls, Role.SOURCE))
+        fail(unread, early, Kind.EIO, {0, 3})
         fail(unread, needed, Kind.EIO, {3})
         back = Tally("EIO at each read of what was written", name)
         fail(back, reads(calls, Role.OUTPUT), Kind.EIO, {6})
@@ -91,8 +91,8 @@ def at_calls(stage: Stage, most: int | None) -> list[Tally]:
 
 
 def _by_need(calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
-    """Reads that are made early, in case; and those that are needed."""
-    early = [call for call in calls if call.name == "preadv" and call.number < _AHEAD]
+    """Reads by which a GPT is looked for; and those that are needed."""
+    early = [call for call in calls if call.name == "preadv" and call.number < _GPT]
     return early, [call for call in calls if call not in early]
 
 
