@@ -101,9 +101,10 @@ class Placements:
         return max(self._ends, default=0)
 
     def reserve(self, at: int, length: int, what: str) -> None:
-        """Something that the header places."""
-        if length > 0:
-            self._add(at, at + length, 0, what)
+        """Something that the header places; what lies outside the file is in nobody's way."""
+        end = min(at + length, self._source.size)
+        if at < end:
+            self._add(at, end, 0, what)
 
     def place(
         self, kind: Kind, place: int, at: int, count: int = 1, *, short: int = 0, block: bool = True

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
 
 _ENTRY: Final = 4
+_LOCATORS: Final = 576
+"""Where they are in the header, each of so many bytes:"""
+_LOCATOR: Final = 24
 _CHECKSUM: Final = 64
 """Where it is in a footer."""
 
@@ -50,8 +53,15 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     found.reserve(0, FOOTER_LENGTH, "the copy of the footer")
     found.reserve(dynamic.at, HEADER_LENGTH, "the header")
     found.reserve(header.table_offset, _ENTRY * header.max_table_entries, "the block table")
-    for locator in dynamic.locators:
+    for number, locator in enumerate(dynamic.locators):
         if any(locator.platform_code):
+            if locator.data_offset + locator.data_length > source.size:
+                faults.error(
+                    "vhd.parent-locator",
+                    dynamic.at + _LOCATORS + _LOCATOR * number,
+                    f"a name of the parent lies at {locator.data_offset:#x}, {locator.data_length} "
+                    f"bytes long, but the file ends at {source.size:#x}",
+                )
             found.reserve(locator.data_offset, locator.data_length, "a name of the parent")
     if back is not None:
         found.reserve(back.at, back.length, "the footer")
