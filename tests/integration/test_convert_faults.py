@@ -104,7 +104,7 @@ def heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A disk that takes a while to deflate."""
     path = tmp_path_factory.mktemp("heavy") / "heavy.raw"
     dice = random.Random(1)
-    path.write_bytes(b"".join(dice.randbytes(512) + b"text" * 384 for _ in range(4 * 1024)))
+    path.write_bytes(b"".join(dice.randbytes(512) + b"text" * 384 for _ in range(8 * 1024)))
     return path
 
 
@@ -131,11 +131,11 @@ def wait_a_while(dice: random.Random, folder: Path) -> None:
     """Half of the times from the start, and else from when the output is begun."""
     end = time.monotonic() + 10
     if dice.random() < 0.5:
-        time.sleep(dice.uniform(0, 0.5))
+        time.sleep(dice.uniform(0, 0.3))
     else:
         while not any(name.startswith(".") for name in names(folder)) and time.monotonic() < end:
             time.sleep(0.005)
-        time.sleep(dice.uniform(0, 0.4))
+        time.sleep(dice.uniform(0, 0.1))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -161,7 +161,7 @@ def test_stopped_at_random_times(
     before = contents(old / "set")
     stopped = 0
     took = []
-    for turn in range(4):
+    for turn in range(6):
         folder = tmp_path / str(turn)
         target = folder / "out.vmdk"
         replace = turn % 2 == 1
