@@ -111,7 +111,11 @@ def heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 STREAM = "subformat=streamOptimized"
 
 
-STARTED = "import vmport.__main__ as it; print(flush=True); it.main()"
+# The tests may run under nohup, whose wish to pass over SIGHUP would be heeded.
+STARTED = (
+    "import signal, vmport.__main__ as it; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    "print(flush=True); it.main()"
+)
 
 
 def start(*words: str | Path) -> subprocess.Popen[str]:
