@@ -113,7 +113,7 @@ def test_where_we_err_the_kernel_stops_it(
 
 @contextmanager
 def running(words: list[str], ready: Path) -> Iterator[None]:
-    """A program that has opened its disk once `ready`, a socket of its own, is there."""
+    """A program that has opened its disk once the file `ready` is there."""
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             end = time.monotonic() + 20
@@ -136,7 +136,9 @@ def machine(disk: Path, control: Path) -> list[str]:
 
 
 def export(disk: Path, control: Path, *more: str) -> list[str]:
-    return ["qemu-nbd", "-f", "qcow2", "--persistent", "-k", str(control), *more, str(disk)]
+    socket = control.with_name("socket")  # is there before anything is open; the other comes last
+    serve = ["qemu-nbd", "-f", "qcow2", "--persistent", "-k", str(socket)]
+    return [*serve, "--pid-file", str(control), *more, str(disk)]
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,11 @@ def held_by_qemu(image: Path, *, export: bool, writes: bool) -> Iterator[None]:
     """A real qemu has `image` open: as qemu-io, or as a server of network block devices."""
     mode = ["-f", "qcow2", *([] if writes else ["-r"])]
     if export:
-        socket = image.with_name("socket")
-        with subprocess.Popen(["qemu-nbd", *mode, "--socket", socket, image]) as server:
-            while not socket.exists():
+        # Its socket is there before it has opened anything; this comes when all is done.
+        ready = image.with_name("ready")
+        serve = ["qemu-nbd", *mode, "--socket", str(image.with_name("socket"))]
+        with subprocess.Popen([*serve, "--pid-file", str(ready), str(image)]) as server:
+            while not ready.exists():
                 assert server.poll() is None
                 time.sleep(0.01)
             try:
