@@ -108,8 +108,11 @@ def _hear(handler: Callable[[int, FrameType | None], object] | signal.Handlers) 
 
 def main() -> NoReturn:
     """Run the command line and exit; the entry point of the ``vmport`` script."""
-    code = run(sys.argv[1:])
-    _hear(signal.SIG_IGN)  # it is decided; to be stopped now, or told again, changes nothing
+    try:
+        code = run(sys.argv[1:])
+        _hear(signal.SIG_IGN)  # it is decided; to be stopped now, or told again, changes nothing
+    except KeyboardInterrupt:  # at the last moment, or while an error was being told
+        code = INTERRUPTED
     sys.exit(code)
 
 
@@ -117,8 +120,8 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; no exception leaves here."""
     from vmport_formats.errors import VmportError
 
-    _hear(_on_stop)
     try:
+        _hear(_on_stop)
         app = command_line(_named(arguments))
         outcome = app(args=arguments, prog_name="vmport", standalone_mode=False)
         sys.stdout.flush()

@@ -188,7 +188,7 @@ def test_stopped_at_random_times(
         if process.returncode == 0:
             continue
         if process.returncode != -number:  # or it came before it could be heard
-            assert process.returncode == 130
+            assert process.returncode == 130, said
             assert said == "vmport: interrupted; nothing half done was left behind\n"
     assert stopped
     assert sorted(took)[1] < 1  # half of them: others may want the processors too
