@@ -19,7 +19,6 @@ def conversion_fields(converted: Converted) -> dict[str, object]:
     """The JSON object, with the names that ``vmport inspect --json`` uses."""
     plan = converted.conversion
     return {
-        **plan_fields(plan, converted.destination),
         "source": {
             **_image_fields(plan.source.name, plan.source.top),
             "file-size": plan.source.top.file_size,
@@ -32,6 +31,7 @@ def conversion_fields(converted: Converted) -> dict[str, object]:
             "actual-size": sum(file.allocated for file in converted.files),
             "files": [file.path for file in converted.files],
         },
+        **_decision_fields(plan),
         "sandboxed": converted.sandboxed,
         "verified": converted.digest is not None,
         "digest": converted.digest,
@@ -56,11 +56,17 @@ def plan_fields(plan: Conversion, destination: str) -> dict[str, object]:
             "reserved-size": plan.reserved,
             "largest-size": plan.at_most,
         },
+        **_decision_fields(plan),
+        "notes": list(plan.notes),
+    }
+
+
+def _decision_fields(plan: Conversion) -> dict[str, object]:
+    return {
         "compression": plan.compression.value,
         "engine": plan.engine.value,
         "reasons": list(plan.reasons),
         "copied-first": plan.copied_first,
-        "notes": list(plan.notes),
     }
 
 

@@ -11,7 +11,8 @@ from vmport_converters.disk.convert import files_of, wish_of
 from vmport_converters.disk.options import SUFFIXES
 from vmport_converters.disk.plan import check_wish
 from vmport_converters.disk.presets import PRESETS
-from vmport_formats.errors import UsageError, VmportError
+from vmport_converters.disk.stamps import Stamp
+from vmport_formats.errors import UnreadableInput, UsageError, VmportError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +104,6 @@ def _files(request: Request) -> tuple[str, ...]:
 def _file(path: str) -> tuple[int, int] | None:
     """Which file it is, under whatever name; None if there is none."""
     try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
+        return Stamp.of(path).file
+    except UnreadableInput:
         return None
-    return status.st_dev, status.st_ino

@@ -6,22 +6,20 @@ several threads.
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from threading import local
 from typing import TYPE_CHECKING, Final
 
 from vmport_converters.disk.compare_spans import differing_spans, jobs, pieces
+from vmport_formats.ahead import in_order, processors
 from vmport_formats.disk.granted import granted
 from vmport_formats.disk.image import open_image
 from vmport_formats.errors import VmportError
 from vmport_formats.units import MIB, SECTOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from vmport_converters.disk.compare_spans import Span
     from vmport_formats.disk.extents import Extent
@@ -154,8 +152,16 @@ def compare_disks(
     size = max(first.virtual_size, second.virtual_size)
     work = jobs(pieces(differing_spans(first.runs(), second.runs(), size), chunk))
     look = _Look(first, second, chunk).at
-    with closing(_looked_at(work, look, size, workers or _processors())) as looked:
-        for end, offset in looked:
+    workers = workers or processors(_MOST_WORKERS)
+    found = in_order(
+        lambda job: (job[-1].end, look(job)),
+        work,
+        workers=workers,
+        ahead=_AHEAD * workers,
+        name="vmport-compare",
+    )
+    with closing(found):
+        for end, offset in found:
             on_progress(end / size)
             if offset is not None:
                 return Difference(offset, (_side(first, offset), _side(second, offset)))
@@ -165,43 +171,6 @@ def compare_disks(
 def _side(disk: DiskImage, offset: int) -> Side:
     found = disk.read(offset, 1)
     return Side(found[0] if found else None, next(disk.extents(offset, 1), None))
-
-
-def _processors() -> int:
-    return min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
-
-
-def _looked_at(
-    work: Iterable[list[Span]],
-    look: Callable[[list[Span]], int | None],
-    size: int,
-    workers: int,
-) -> Generator[tuple[int, int | None], None, None]:
-    """For each job, in order, its end and where it differs; several are looked at ahead."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="vmport-compare") as pool:
-
-        def submitted() -> Iterator[tuple[int, Future[int | None]]]:
-            try:
-                for job in work:
-                    yield job[-1].end, pool.submit(look, job)
-            except VmportError as error:  # it has its turn when all before it was looked at
-                failed: Future[int | None] = Future()
-                failed.set_exception(error)
-                yield size, failed
-
-        ahead: deque[tuple[int, Future[int | None]]] = deque()
-        try:
-            for item in submitted():
-                ahead.append(item)
-                if len(ahead) > _AHEAD * workers:
-                    end, future = ahead.popleft()
-                    yield end, future.result()
-            while ahead:
-                end, future = ahead.popleft()
-                yield end, future.result()
-        finally:  # who asks has what it wants
-            for _, future in ahead:
-                future.cancel()
 
 
 class _Look(local):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vmport_formats.disk.layer import Found, sparse
+from vmport_formats.disk.layer import holds_data, placed
 from vmport_formats.errors import VmportError
 from vmport_formats.source import FileSource
 from vmport_formats.units import KIB, MIB
@@ -46,15 +46,12 @@ class _Place(NamedTuple):
 
 def _places(runs: Iterable[tuple[int, Run]], end: int) -> Iterator[_Place]:
     """The runs, those of zeros reduced to nothing, filled up with zeros to `end`."""
-    offset = 0
-    for _, whole in runs:
-        for run in sparse(whole):
-            stop = offset + run.length
-            data = run.found in (Found.STORED, Found.PACKED)
-            yield _Place(offset, stop, run if data else None)
-            offset = stop
-    if offset < end:
-        yield _Place(offset, end, None)
+    stop = 0
+    for offset, run in placed(run for _, run in runs):
+        stop = offset + run.length
+        yield _Place(offset, stop, run if holds_data(run) else None)
+    if stop < end:
+        yield _Place(stop, end, None)
 
 
 def differing_spans(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vmport_converters._posix import free_space
 from vmport_converters.disk.compare import compare_disks
 from vmport_converters.disk.native.engine import digest_of, write_image
-from vmport_converters.disk.native.output import Flush
+from vmport_converters.disk.native.output import Flush, OutputFile
 from vmport_converters.disk.native.raw import can_be_shared, copy_raw
 from vmport_converters.disk.native.targets import composer_for
 from vmport_converters.disk.options import read_options, target_format
@@ -76,7 +76,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputFile:
+class PublishedFile:
     """A file that has appeared."""
 
     path: str
@@ -94,7 +94,7 @@ class Converted:
     destination: str
     info: ImageInfo
     """Of the destination, read back."""
-    files: tuple[OutputFile, ...]
+    files: tuple[PublishedFile, ...]
     """The destination first."""
     sandboxed: bool
     """Qemu-img could open only the files that it was given, if it was used at all."""
@@ -144,8 +144,7 @@ def convert(request: Request, ears: Ears = Ears()) -> Converted:
         with publishing(destination, force=request.force) as staging:
             work = _Work(request, conversion, source, staging, ears)
             work.check_space()
-            digest = work.write()
-            flush = Flush(staging.path)
+            digest, flush = work.write()
             info, digest = work.read_back(digest)
             flush.wait()
             source.stamps.check_unchanged()
@@ -155,9 +154,7 @@ def convert(request: Request, ears: Ears = Ears()) -> Converted:
             )
             for name in names:
                 _check_apart(source, destination.parent / name)
-            files = [
-                _output_file(staging.folder / name, destination.parent / name) for name in names
-            ]
+            files = [_published(staging.folder / name, destination.parent / name) for name in names]
         notes = list(conversion.notes)
         if info.virtual_size != conversion.virtual_size:
             notes.append(
@@ -229,9 +226,9 @@ def _check_apart(source: Source, destination: Path) -> None:
         )
 
 
-def _output_file(written: Path, published: Path) -> OutputFile:
+def _published(written: Path, published: Path) -> PublishedFile:
     status = written.stat()
-    return OutputFile(str(published), Bytes(status.st_size), Bytes(status.st_blocks * SECTOR))
+    return PublishedFile(str(published), Bytes(status.st_size), Bytes(status.st_blocks * SECTOR))
 
 
 class _Work:
@@ -277,8 +274,11 @@ class _Work:
                 f"{format_size(free)} are free; blocks of zeros take none"
             )
 
-    def write(self) -> str | None:
-        """Write the destination into the staging folder; the digest of what was read, if known.
+    def write(self) -> tuple[str | None, Flush]:
+        """Write the destination into the staging folder.
+
+        Returns:
+            the digest of what was read, if it is known, and the flush that has begun.
 
         Raises:
             VmportError: as `convert`.
@@ -287,17 +287,21 @@ class _Work:
         if self._plan.engine is Engine.NATIVE:
             return self._write_natively()
         self._write_with_qemu()
-        return None
+        return None, Flush.of(self._staging.path)
 
-    def _write_natively(self) -> str | None:
+    def _write_natively(self) -> tuple[str | None, Flush]:
         disk, path = self._source.disk, self._staging.path
         composer = composer_for(self._plan, self._destination.name, disk)
         report, verify = self._reporter("converting"), self._request.verify
-        if self._plan.target is DiskFormat.RAW and (not verify or can_be_shared(disk, path)):
-            copy_raw(disk, composer, path, on_progress=report)
-            return None
-        digest = write_image(disk, composer, path, hashed=verify, on_progress=report)
-        return digest if verify else None
+        as_stored = self._plan.target is DiskFormat.RAW and (
+            not verify or can_be_shared(disk, path)
+        )
+        with OutputFile(path) as output:
+            if as_stored:
+                copy_raw(disk, composer, output, on_progress=report)
+                return None, output.flush()
+            digest = write_image(disk, composer, output, hashed=verify, on_progress=report)
+            return digest if verify else None, output.flush()
 
     def _write_with_qemu(self) -> None:
         from vmport_converters.disk.qemu.engine import Job, write_with_qemu
@@ -313,13 +317,14 @@ class _Work:
         else:
             self._ears.on_step(f"a raw copy for qemu-img, because {self._plan.copied_first}")
             path, declared = str(self._staging.scratch / "disk.raw"), DiskFormat.RAW
-            write_image(
-                self._source.disk,
-                RawComposer(self._plan.virtual_size),
-                Path(path),
-                hashed=False,
-                on_progress=self._reporter("copying"),
-            )
+            with OutputFile(Path(path)) as output:
+                write_image(
+                    self._source.disk,
+                    RawComposer(self._plan.virtual_size),
+                    output,
+                    hashed=False,
+                    on_progress=self._reporter("copying"),
+                )
         allow = self._request.allow
         job = Job(self._plan, path, declared, allow, self._staging, self._destination)
         write_with_qemu(

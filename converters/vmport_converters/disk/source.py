@@ -11,7 +11,7 @@ from vmport_converters.disk.stamps import Stamps
 from vmport_converters.disk.supported import check_sound
 from vmport_formats.disk.granted import granted
 from vmport_formats.disk.image import open_image
-from vmport_formats.disk.layer import Found, sparse
+from vmport_formats.disk.layer import holds_data, placed
 from vmport_formats.errors import InputError, UnreadableInput, UnsafeInput
 from vmport_formats.references import ReferenceKind
 from vmport_formats.units import KIB, SECTOR
@@ -141,9 +141,5 @@ def data_size(disk: DiskImage) -> int:
     Raises:
         InputError: as `DiskImage.runs`.
     """
-    return sum(
-        part.length
-        for _, run in disk.runs()
-        for part in sparse(run)
-        if part.found is Found.STORED or part.found is Found.PACKED
-    )
+    runs = placed(run for _, run in disk.runs())
+    return sum(run.length for _, run in runs if holds_data(run))

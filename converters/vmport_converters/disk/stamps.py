@@ -120,10 +120,10 @@ class Stamps:
     def holds(self, path: str | os.PathLike[str]) -> bool:
         """Whether the file at `path`, if there is one, is among those that are read."""
         try:
-            status = Path(path).stat()
-        except (OSError, ValueError):
+            file = Stamp.of(os.fspath(path)).file
+        except UnreadableInput:
             return False
-        return any(stamp.file == (status.st_dev, status.st_ino) for stamp in self._stamps.values())
+        return any(stamp.file == file for stamp in self._stamps.values())
 
 
 def _written_by_qemu(path: str) -> bool:

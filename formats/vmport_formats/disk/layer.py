@@ -160,6 +160,28 @@ def sparse(run: Run) -> Iterator[Run]:
         yield run._replace(length=end - offset, found=Found.ZERO, at=offset)
 
 
+def placed(runs: Iterable[Run], offset: int = 0) -> Iterator[tuple[int, Run]]:
+    """The runs from `offset` of the disk on, `sparse`, each with its own offset."""
+    for whole in runs:
+        for run in sparse(whole):
+            yield offset, run
+            offset += run.length
+
+
+def holds_data(run: Run) -> bool:
+    """Whether it is not known to be zeros."""
+    return run.found is Found.STORED or run.found is Found.PACKED
+
+
+def divided(offset: int, run: Run, size: int) -> Iterator[tuple[int, Run]]:
+    """A run at `offset` of the disk, cut at the multiples of `size` there."""
+    done, length = 0, min(run.length, size - offset % size)
+    while done < run.length:
+        yield offset + done, run._replace(length=length, at=run.at + done)
+        done += length
+        length = min(size, run.length - done)
+
+
 def cut(runs: Iterable[Run], start: int, offset: int, end: int) -> Iterator[Run]:
     """What lies from `offset` to `end` of runs, the first of which begins at `start`."""
     for run in runs:

@@ -61,8 +61,6 @@ def _by_zlib(level: int, window: int) -> Callable[[Data], bytes]:
 
 _zlib_fast = _by_zlib(_FAST, _WINDOW)
 _zlib_small = _by_zlib(_SMALL, _WINDOW)
-_deflate_fast = _by_zlib(_FAST, -_WINDOW)
-_deflate_small = _by_zlib(_SMALL, -_WINDOW)
 _narrow_fast = _by_zlib(_FAST, -_NARROW)
 _narrow_small = _by_zlib(_SMALL, -_NARROW)
 
@@ -76,17 +74,15 @@ with suppress(ImportError):
         return pack
 
     _zlib_fast = _by_isal(igzip_lib.COMP_ZLIB, _WINDOW)
-    _deflate_fast = _by_isal(igzip_lib.COMP_DEFLATE, _WINDOW)
     _narrow_fast = _by_isal(igzip_lib.COMP_DEFLATE, _NARROW)
 
 with suppress(ImportError):
-    from deflate import deflate_compress, zlib_compress
+    from deflate import zlib_compress
 
     def _by_libdeflate(compress: Callable[[Data, int], bytearray]) -> Callable[[Data], bytes]:
         return lambda data: bytes(compress(data, _SMALL_BY_LIBDEFLATE))
 
     _zlib_small = _by_libdeflate(zlib_compress)
-    _deflate_small = _by_libdeflate(deflate_compress)
 
 
 def zlib_fast(data: Data) -> bytes:
@@ -97,16 +93,6 @@ def zlib_fast(data: Data) -> bytes:
 def zlib_small(data: Data) -> bytes:
     """A zlib stream (VMDK), of the fewest bytes."""
     return _zlib_small(data)
-
-
-def deflate_fast(data: Data) -> bytes:
-    """A raw deflate stream, with a window of 32 KiB."""
-    return _deflate_fast(data)
-
-
-def deflate_small(data: Data) -> bytes:
-    """A raw deflate stream, with a window of 32 KiB, of the fewest bytes."""
-    return _deflate_small(data)
 
 
 def narrow_deflate_fast(data: Data) -> bytes:

@@ -15,10 +15,10 @@ from vmport_converters.disk.qemu.chain import Chain, Link
 from vmport_converters.disk.qemu.command import (
     Node,
     ProgressReader,
-    compare_argv,
     convert_argv,
     explain_failure,
     explain_opening,
+    size_argv,
     source_node,
 )
 from vmport_converters.disk.source import Facts
@@ -272,10 +272,14 @@ def unquote(text: str) -> dict[str, str]:
 
 @given(st.text(st.characters(exclude_characters="\0"), min_size=1).map(lambda name: f"/{name}"))
 def test_any_name_is_but_a_name(name: str) -> None:
-    argv = compare_argv("/q", Node("raw", name), Node("qcow2", name, (), name))
-    assert argv[:5] == ["/q", "compare", "-p", "--image-opts", "--"]
-    assert unquote(argv[5]) == {"driver": "raw", "file.driver": "file", "file.filename": name}
-    assert unquote(argv[6])["data-file.filename"] == name
+    for node in (Node("raw", name), Node("qcow2", name, (), name)):
+        *before, options, images, text = size_argv("/q", node)
+        assert before == ["/q", "measure", "--output=json", "-O", "raw"]
+        assert [options, images] == ["--image-opts", "--"]
+        named = {"driver": node.driver, "file.driver": "file", "file.filename": name}
+        if node.data_file is not None:
+            named |= {"data-file.driver": "file", "data-file.filename": name}
+        assert unquote(text) == named
 
 
 @given(st.lists(st.integers(0, 10000), min_size=1), st.data())

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 WINDOWS: dict[Pack, int] = {
     packing.zlib_fast: 15,
     packing.zlib_small: 15,
-    packing.deflate_fast: -15,
-    packing.deflate_small: -15,
     packing.narrow_deflate_fast: -12,
     packing.narrow_deflate_small: -12,
 }
@@ -81,7 +79,7 @@ from vmport_formats.disk import packing
 data = bytes(range(256)) * 64
 assert zlib.decompress(packing.zlib_fast(data)) == data
 assert zlib.decompress(packing.zlib_small(data)) == data
-for name in ("deflate_fast", "deflate_small", "narrow_deflate_fast", "narrow_deflate_small"):
+for name in ("narrow_deflate_fast", "narrow_deflate_small"):
     assert zlib.decompress(getattr(packing, name)(data), -15) == data
 """
     subprocess.run([sys.executable, "-c", program], check=True)

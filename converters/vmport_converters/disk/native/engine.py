@@ -6,13 +6,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from vmport_converters.disk.native.content_digest import BLOCK, ContentDigest
-from vmport_converters.disk.native.output import OutputFile
 from vmport_converters.disk.native.pipeline import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+    from vmport_converters.disk.native.output import OutputFile
     from vmport_converters.disk.native.pipeline import Piece
     from vmport_formats.disk.composer import Composer, Write
     from vmport_formats.disk.image import DiskImage
@@ -21,9 +20,14 @@ if TYPE_CHECKING:
 
 
 def write_image(
-    disk: DiskImage, composer: Composer, path: Path, *, hashed: bool, on_progress: OnProgress
+    disk: DiskImage,
+    composer: Composer,
+    output: OutputFile,
+    *,
+    hashed: bool,
+    on_progress: OnProgress,
 ) -> str:
-    """Write `disk` to the new file `path`; returns the digest of what was read, if `hashed`.
+    """Write `disk` to `output`, which is new; returns the digest of what was read, if `hashed`.
 
     `on_progress` hears the share that is done, 0 to 1.
 
@@ -33,7 +37,7 @@ def write_image(
     """
     digest = ContentDigest()
     work = prepared(disk, grain=composer.grain, pack=composer.pack, hashed=hashed)
-    with OutputFile(path) as output, closing(work):
+    with closing(work):
         output.write(composer.begin())
         for done in work:
             output.write(_writes(composer, done.pieces))

@@ -8,7 +8,7 @@ from collections import deque
 from threading import Thread
 from typing import TYPE_CHECKING, Final, Self
 
-from vmport_converters._posix import await_writeback, flush, start_writeback
+from vmport_converters._posix import await_writeback, start_writeback
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
@@ -91,19 +91,42 @@ class OutputFile:
         """Make it that long: holes are added, or what is behind is cut off."""
         os.ftruncate(self._descriptor, length)
 
+    def flush(self) -> Flush:
+        """Begin to bring all of it to the medium, which may go on after it is closed."""
+        return Flush(os.dup(self._descriptor))
+
 
 class Flush:
-    """Brings a written file to the medium while it is read back."""
+    """Brings a written file to the medium while it is read back.
 
-    def __init__(self, path: Path) -> None:
+    On a descriptor that was there when it was written: one that is opened later might not hear of
+    an error that came before.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """`descriptor` becomes ours."""
         self._failure: OSError | None = None
         # A daemon: an interrupted run does not wait for the medium.
-        self._thread = Thread(target=self._run, args=(path,), name="vmport-flush", daemon=True)
+        self._thread = Thread(
+            target=self._run, args=(descriptor,), name="vmport-flush", daemon=True
+        )
         self._thread.start()
 
-    def _run(self, path: Path) -> None:
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Of a file that another program has written.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        return cls(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+
+    def _run(self, descriptor: int) -> None:
         try:
-            flush(path)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             self._failure = error
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_converters.disk.native.content_digest import BLOCK, block_digest
 from vmport_converters.disk.native.portions import jobs
-from vmport_formats.errors import VmportError
+from vmport_formats.ahead import in_order, processors
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
@@ -46,6 +44,8 @@ class Prepared(NamedTuple):
     """In ascending order; neighbours that are not packed are one."""
     blocks: list[tuple[int, bytes]]
     """For `ContentDigest.add`; empty when nothing is hashed."""
+    buffer: bytearray
+    """What the pieces are views of."""
 
 
 def prepared(
@@ -67,40 +67,17 @@ def prepared(
     """
     unit = max(grain, BLOCK)
     most = max(_CHUNK, unit)
-    workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+    workers = processors(_MOST_WORKERS)
     ahead = 2 * workers
-    buffers: SimpleQueue[bytearray] = SimpleQueue()
-    for _ in range(ahead + 2):
-        buffers.put(bytearray(most))
     work = _Work(disk, grain, pack, hashed=hashed)
+    for _ in range(ahead + 2):  # one for each job under way, and that of who asks
+        work.buffers.put(bytearray(most))
     todo = jobs(disk.runs() if runs is None else runs, unit=unit, most=most)
-    with ThreadPoolExecutor(workers, thread_name_prefix="vmport-convert") as pool:
-        waiting: deque[tuple[bytearray, Future[Prepared]]] = deque()
-        try:
-            for future in _submitted(todo, work, pool, buffers):
-                waiting.append(future)
-                if len(waiting) > ahead:
-                    buffer, first = waiting.popleft()
-                    yield first.result()
-                    buffers.put(buffer)
-            while waiting:
-                yield waiting.popleft()[1].result()
-        finally:  # who asks may have lost interest
-            for _, pending in waiting:
-                pending.cancel()
-
-
-def _submitted(
-    todo: Iterator[Job], work: _Work, pool: ThreadPoolExecutor, buffers: SimpleQueue[bytearray]
-) -> Iterator[tuple[bytearray, Future[Prepared]]]:
-    try:
-        for job in todo:
-            buffer = buffers.get()
-            yield buffer, pool.submit(work.done, job, buffer)
-    except VmportError as error:  # it has its turn when all before it was handed out
-        failed: Future[Prepared] = Future()
-        failed.set_exception(error)
-        yield bytearray(), failed
+    made = in_order(work.done, todo, workers=workers, ahead=ahead, name="vmport-convert")
+    with closing(made):
+        for done in made:
+            yield done
+            work.buffers.put(done.buffer)
 
 
 class _Work:
@@ -111,9 +88,12 @@ class _Work:
         self._grain = grain
         self._pack = pack
         self._hashed = hashed
+        self.buffers: SimpleQueue[bytearray] = SimpleQueue()
+        """Those that nobody uses; each is as long as a job."""
 
-    def done(self, job: Job, buffer: bytearray) -> Prepared:
-        """Read, hash and pack its portions; each has a part of `buffer` of its own."""
+    def done(self, job: Job) -> Prepared:
+        """Read, hash and pack its portions; each has a part of a buffer of its own."""
+        buffer = self.buffers.get()
         pieces: list[Piece] = []
         blocks: list[tuple[int, bytes]] = []
         at = 0
@@ -132,7 +112,7 @@ class _Work:
                 )
             pieces += self._pieces(portion.start - at, buffer, blocks_here)
             at = end
-        return Prepared(job[-1].end, pieces, blocks)
+        return Prepared(job[-1].end, pieces, blocks, buffer)
 
     def _read(self, portion: Portion, target: memoryview) -> None:
         done = 0

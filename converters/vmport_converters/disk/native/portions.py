@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from vmport_formats.disk.layer import Found, sparse
+from vmport_formats.disk.layer import divided, holds_data, placed
 from vmport_formats.errors import VmportError
 
 if TYPE_CHECKING:
@@ -85,21 +85,6 @@ def _portions(data: Iterable[tuple[int, Run]], unit: int, most: int) -> Iterator
 
 def _data(runs: Iterable[tuple[int, Run]], most: int) -> Iterator[tuple[int, Run]]:
     """The runs of data, cut where the disk's offset is a multiple of `most`."""
-    offset = 0
-    for _, whole in runs:
-        for run in sparse(whole):
-            if run.found is Found.STORED or run.found is Found.PACKED:
-                yield from _cut(offset, run, most)
-            offset += run.length
-
-
-def _cut(offset: int, run: Run, most: int) -> Iterator[tuple[int, Run]]:
-    left = most - offset % most
-    if run.length <= left:
-        yield offset, run
-        return
-    done, length = 0, left
-    while done < run.length:
-        yield offset + done, run._replace(length=length, at=run.at + done)
-        done += length
-        length = min(most, run.length - done)
+    for offset, run in placed(run for _, run in runs):
+        if holds_data(run):
+            yield from divided(offset, run, most)

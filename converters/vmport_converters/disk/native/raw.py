@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from vmport_converters.disk.native.kernel_copy import CannotRead, KernelCopy
 from vmport_converters.disk.native.output import OutputFile
 from vmport_converters.disk.native.pipeline import prepared
-from vmport_formats.disk.layer import Found, Run, sparse
+from vmport_formats.disk.layer import Found, Run, placed, sparse
 from vmport_formats.errors import UnreadableInput
 from vmport_formats.source import FileSource
 from vmport_formats.units import MIB
@@ -28,7 +28,9 @@ _AT_A_TIME: Final = 8 * MIB
 
 def can_be_shared(disk: DiskImage, path: Path) -> bool:
     """Whether the file system lets a file at `path` share the first stored bytes of `disk`."""
-    for offset, run in _stored(disk):
+    for offset, run in placed(run for _, run in disk.runs()):
+        if not _is_stored(run):
+            continue
         with OutputFile(path) as output:
             kernel = KernelCopy(output.fileno())
             shared = kernel.share(_descriptor(run), run.at, min(run.length, MIB), offset)
@@ -37,8 +39,10 @@ def can_be_shared(disk: DiskImage, path: Path) -> bool:
     return False
 
 
-def copy_raw(disk: DiskImage, composer: Composer, path: Path, *, on_progress: OnProgress) -> None:
-    """Write `disk` to the new raw file `path`: what is stored by the kernel, the rest by us.
+def copy_raw(
+    disk: DiskImage, composer: Composer, output: OutputFile, *, on_progress: OnProgress
+) -> None:
+    """Write `disk` to `output`, which is new: what is stored by the kernel, the rest by us.
 
     What the kernel copies is not looked at: zeros that the source keeps are kept.
 
@@ -53,15 +57,14 @@ def copy_raw(disk: DiskImage, composer: Composer, path: Path, *, on_progress: On
         furthest = max(furthest, min(1.0, offset / disk.virtual_size))
         on_progress(furthest)
 
-    with OutputFile(path) as output:
-        output.set_length(composer.length)
-        runs = _after_copying(disk, composer.grain, output, reached)
-        rest = prepared(disk, grain=composer.grain, hashed=False, runs=runs)
-        with closing(rest):
-            for done in rest:
-                for offset, data, _ in done.pieces:
-                    output.write(composer.add(offset, data))
-                reached(done.end)
+    output.set_length(composer.length)
+    runs = _after_copying(disk, composer.grain, output, reached)
+    rest = prepared(disk, grain=composer.grain, hashed=False, runs=runs)
+    with closing(rest):
+        for done in rest:
+            for offset, data, _ in done.pieces:
+                output.write(composer.add(offset, data))
+            reached(done.end)
     on_progress(1.0)
 
 
@@ -138,12 +141,3 @@ def _is_stored(run: Run) -> bool:
 def _descriptor(run: Run) -> int:
     assert isinstance(run.source, FileSource)  # noqa: S101 - `_is_stored`
     return run.source.fileno()
-
-
-def _stored(disk: DiskImage) -> Iterator[tuple[int, Run]]:
-    offset = 0
-    for _, whole in disk.runs():
-        for run in sparse(whole):
-            if _is_stored(run):
-                yield offset, run
-            offset += run.length

@@ -114,16 +114,6 @@ def size_argv(tool: str, node: Node) -> list[str]:
     return [tool, "measure", "--output=json", "-O", "raw", *_images(node)]
 
 
-def measure_argv(tool: str, node: Node) -> list[str]:
-    """Ask how much space the data of a disk needs (``required``)."""
-    return [tool, "measure", "--output=json", "-O", "qcow2", *_images(node)]
-
-
-def compare_argv(tool: str, first: Node, second: Node) -> list[str]:
-    """Have both the same content?  Status 0: yes; 1: no; more: an error."""
-    return [tool, "compare", "-p", *_images(first, second)]
-
-
 def convert_argv(tool: str, conversion: Conversion, source: Node, name: str) -> list[str]:
     """Convert `source` to the file `name`, without any folder, in the current folder.
 

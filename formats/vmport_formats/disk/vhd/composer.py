@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.ascending import AscendingTable, GrainOrder
 from vmport_formats.disk.composer import Composer, Write
@@ -97,16 +97,7 @@ class VhdOptions:
             raise ValueError(f"created is {self.created}; must be {EPOCH} to {_LATEST}")
 
 
-class VhdComposer(Composer, Protocol):
-    """A composer that says what size the disk has got."""
-
-    @property
-    def virtual_size(self) -> int:
-        """Bytes of the disk; at least the size that was asked for."""
-        ...
-
-
-def vhd_composer(size: int, options: VhdOptions = VhdOptions()) -> VhdComposer:
+def vhd_composer(size: int, options: VhdOptions = VhdOptions()) -> Composer:
     """The composer for a disk of `size` bytes, which are rounded up to sectors.
 
     Raises:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.composing import patchwork
 from vmport_converters.disk.native.engine import digest_of, write_image
+from vmport_converters.disk.native.output import OutputFile
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.raw_composer import RawComposer
@@ -56,7 +57,8 @@ def test_by_the_rule(size: int, patch: int, seed: int, grain: int) -> None:
         target = Path(folder, "target")
         with open_image(MemorySource(content), declared=DiskFormat.RAW) as disk:
             composer = RawComposer(disk.virtual_size, grain=grain)
-            said = write_image(disk, composer, target, hashed=True, on_progress=shares.append)
+            with OutputFile(target) as output:
+                said = write_image(disk, composer, output, hashed=True, on_progress=shares.append)
             assert said == wanted
             assert digest_of(disk, on_progress=shares.append) == wanted
         assert digest(target, DiskFormat.RAW) == wanted

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmport_converters.disk.native import output
-from vmport_converters.disk.native.output import Flush, OutputFile
+from vmport_converters.disk.native.output import OutputFile
 from vmport_formats.disk.composer import Write
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ def test_what_the_medium_did_not_take_is_told(
                 if number == 16 and recovers:
                     (below / "filler").unlink()
                 file.write([Write(number * MIB, data)])
-        Flush(above / "file").wait()
+            flush = file.flush()
+        flush.wait()
 
     with pytest.raises(OSError, match=f"{os.strerror(errno.EIO)}|{os.strerror(errno.ENOSPC)}"):
         write_all()

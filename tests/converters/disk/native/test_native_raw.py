@@ -20,6 +20,7 @@ from fixtures.disks.qcow2 import Cluster, Kind
 from tests.composing import patchwork
 from vmport_converters.disk.convert import Ears, Progress, Request, convert
 from vmport_converters.disk.native.kernel_copy import CannotRead, KernelCopy
+from vmport_converters.disk.native.output import OutputFile
 from vmport_converters.disk.native.raw import copy_raw
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.raw_composer import RawComposer
@@ -356,7 +357,7 @@ def test_what_the_kernel_copied_is_not_written_over(clusters: list[Kind], seed: 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source"), Path(folder, "target")
         source.write_bytes(image.file.read_at(0, image.file.size))
-        with open_image(source) as disk:
+        with open_image(source) as disk, OutputFile(target) as output:
             composer = RawComposer(disk.virtual_size, grain=4096)
-            copy_raw(disk, composer, target, on_progress=lambda _: None)
+            copy_raw(disk, composer, output, on_progress=lambda _: None)
         assert target.read_bytes() == image.truth
