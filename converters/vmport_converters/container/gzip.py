@@ -14,6 +14,8 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from vmport_formats.crc32 import combine_crc
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,9 +23,6 @@ BLOCK: Final = 1 << 20
 _WINDOW: Final = 1 << 15
 _MOST_THREADS: Final = 8
 _HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, no system
-_POLYNOMIAL: Final = 0xEDB88320  # of CRC-32, bits reflected: the highest is x^0
-_ONE: Final = 1 << 31
-_X_TO_8: Final = 1 << 23
 _LAST_BLOCK: Final = b"\x03\x00"  # an empty one with fixed codes, marked as the final
 
 
@@ -91,26 +90,3 @@ def _deflate(block: bytes, dictionary: bytes) -> _Deflated:
         fast = isal_zlib.compressobj(2, isal_zlib.DEFLATED, -15)
     data = fast.compress(block) + fast.flush(isal_zlib.Z_SYNC_FLUSH)
     return _Deflated(data, isal_zlib.crc32(block), len(block))
-
-
-def combine_crc(first: int, second: int, length: int) -> int:
-    """The CRC-32 of two runs of bytes together, from that of each; the second has `length` bytes.
-
-    Appending n bytes multiplies the first by x^8n, modulo the polynomial (bits reflected).
-    """
-    power, square = _ONE, _X_TO_8
-    while length:
-        if length & 1:
-            power = _multiply(power, square)
-        square = _multiply(square, square)
-        length >>= 1
-    return _multiply(first, power) ^ second
-
-
-def _multiply(left: int, right: int) -> int:
-    product = 0
-    for bit in range(31, -1, -1):
-        if left >> bit & 1:
-            product ^= right
-        right = right >> 1 ^ (_POLYNOMIAL if right & 1 else 0)
-    return product

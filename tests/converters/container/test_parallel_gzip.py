@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmport_converters.container.gzip import BLOCK, GzipWriter, combine_crc
+from vmport_converters.container.gzip import BLOCK, GzipWriter
+from vmport_formats.crc32 import combine_crc
 
 
 def _compress(data: bytes) -> bytes:

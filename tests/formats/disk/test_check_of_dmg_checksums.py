@@ -16,8 +16,8 @@ from fixtures.disks import dmg
 from fixtures.disks.dmg import Method
 from fixtures.disks.image_file import ImageFile
 from tests.samples import sample
+from vmport_formats.crc32 import crc32_with_zeros
 from vmport_formats.disk.check import CheckReport, check_image
-from vmport_formats.disk.dmg.checksums import crc32_with_zeros
 from vmport_formats.source import open_source
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
+from vmport_formats.crc32 import crc32_with_zeros
 from vmport_formats.disk.check import Statistics
 from vmport_formats.disk.dmg.block_tables import read_tables
-from vmport_formats.disk.dmg.checksums import VALUE_AT, crc32_of_all, crc32_with_zeros
+from vmport_formats.disk.dmg.checksums import VALUE_AT, crc32_of_all
 from vmport_formats.disk.dmg.info import DATA_CHECKSUM_AT, MASTER_CHECKSUM_AT, read_trailer
 from vmport_formats.disk.dmg.layer import check_kinds, gap, overlap, run_of
 from vmport_formats.disk.fetch import unpack

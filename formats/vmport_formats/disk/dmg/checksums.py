@@ -21,11 +21,6 @@ LENGTH: Final = 136
 _NONE: Final = 0
 _CRC32: Final = 2
 _MOST_BITS: Final = 8 * (LENGTH - _HEAD.size)
-_POLYNOMIAL: Final = 0xEDB8_8320
-"""Of the CRC-32, the bit of x^31 lowest."""
-_ONE: Final = 1 << 31
-_BYTE: Final = 1 << 23
-"""x^8."""
 
 
 class Checksum(NamedTuple):
@@ -69,28 +64,3 @@ def crc32_of_all(checksums: Iterable[Checksum]) -> int:
     for checksum in checksums:
         total = crc32(checksum.value, total)
     return total
-
-
-def crc32_with_zeros(before: int, count: int) -> int:
-    """The CRC-32 of something that has `before`, with `count` zero bytes behind it.
-
-    It takes as many steps as `count` has bits.
-    """
-    factor, power = _ONE, _BYTE
-    while count:
-        if count & 1:
-            factor = _product(factor, power)
-        power = _product(power, power)
-        count >>= 1
-    return _product(before ^ 0xFFFF_FFFF, factor) ^ 0xFFFF_FFFF
-
-
-def _product(one: int, other: int) -> int:
-    """Of two polynomials modulo that of the CRC-32."""
-    product = 0
-    while one:
-        if one & _ONE:
-            product ^= other
-        one = one << 1 & 0xFFFF_FFFF
-        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
-    return product
