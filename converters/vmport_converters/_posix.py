@@ -13,8 +13,6 @@ from typing import Final
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
-_SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
-_SYNC_FILE_RANGE_WRITE: Final = 2
 _FSYNCED_SINGLY: Final = 64
 """Trees of more files are flushed with their whole file system: one call, not a thousand."""
 
@@ -80,36 +78,6 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def start_writeback(descriptor: int) -> None:
-    """Ask the system to begin to bring a file to the medium.
-
-    That it does not, is no error here: who needs to know flushes in the end.
-    """
-    _sync_file_range(descriptor, 0, _SYNC_FILE_RANGE_WRITE)
-
-
-def await_writeback(descriptor: int, end: int) -> None:
-    """Wait until what was begun of the first `end` bytes is over.
-
-    Raises:
-        OSError: the medium failed.  The system says so once: a flush of the file that is opened for
-            it would hear nothing of it.
-    """
-    if end <= 0 or not _sync_file_range(descriptor, end, _SYNC_FILE_RANGE_WAIT_BEFORE):
-        return
-    error = ctypes.get_errno()
-    if error in {errno.EIO, errno.ENOSPC, errno.EDQUOT}:
-        raise OSError(error, os.strerror(error))
-
-
-def _sync_file_range(descriptor: int, length: int, flags: int) -> int:
-    """0, or -1 with an errno."""
-    done: int = _libc().sync_file_range(
-        ctypes.c_int(descriptor), ctypes.c_int64(0), ctypes.c_int64(length), ctypes.c_uint(flags)
-    )
-    return done
 
 
 def flush_folder(path: Path) -> None:

@@ -11,8 +11,8 @@ from tests.faults import child
 from tests.faults.calls import (
     CLEANING,
     COPIES,
+    FLUSHES,
     READS,
-    WRITEBACK,
     WRITES,
     Call,
     Counting,
@@ -97,7 +97,7 @@ def fail_each(
 
 def failing_output(calls: Iterable[Call]) -> list[Call]:
     """Calls on the destination's side that make it, its staging folder or its names."""
-    names = frozenset(call.name for call in calls) - WRITES - READS - CLEANING - WRITEBACK
+    names = frozenset(call.name for call in calls) - WRITES - READS - CLEANING - FLUSHES
     return outputs(calls, names)
 
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vmport_converters import _posix
-from vmport_converters.disk.native import output
+from vmport_converters.disk.native import flush, output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,9 +72,8 @@ COPIES: Final = WHOLE_WRITES | _COPYING.keys()
 """Those inside the kernel."""
 WRITES: Final = COPIES | {"pwrite", "pwritev", "write"}
 FICLONERANGE: Final = 0x4020_940D
-_WAIT_BEFORE: Final = 1
-_STARTED: Final = 96 * 1024
-"""Bytes after which writing back begins: as little as that, so that a small disk sees it."""
+_FLUSHED: Final = 96 * 1024
+"""Bytes after which a flush begins: as little as that, so that a small disk sees it."""
 CLONED: Final = struct.Struct("=qQQQ")
 """What it is about: descriptor, offset and length of what is read; offset of the other."""
 _REAL: Final = {
@@ -82,7 +81,8 @@ _REAL: Final = {
     for name in ("pread", "pwritev", "preadv", "pwrite", "write", "copy_file_range", "sendfile")
 }
 """As they are before anything stands in between."""
-WRITEBACK: Final = frozenset({"start_writeback", "await_writeback"})
+FLUSHES: Final = frozenset({"fdatasync"})
+"""Those while more is written."""
 CLEANING: Final = frozenset({"unlink", "rmdir"})
 
 
@@ -119,7 +119,8 @@ class Interposer:
             self._wrap(name, partial(_paths_of_two, (written, read)))
         self._wrap_clone()
         self._wrap_open()
-        output._STARTED, output._BEHIND = _STARTED, 2  # type: ignore[misc]
+        # Each flush is waited for, so that every run makes the same calls.
+        output._FLUSHED, flush._BEHIND = _FLUSHED, 0  # type: ignore[misc]
         _posix._libc = lambda: _Library(self)  # type: ignore[assignment,return-value]
 
     def _wrap(
@@ -225,10 +226,8 @@ class _Library:
         self._real = ctypes.CDLL(None, use_errno=True)
         self._between = between
 
-    def _done(
-        self, name: str, args: tuple[Any, ...], paths: list[str], real: str | None = None
-    ) -> int:
-        do = getattr(self._real, real or name)
+    def _done(self, name: str, args: tuple[Any, ...], paths: list[str]) -> int:
+        do = getattr(self._real, name)
         try:
             done = self._between.around(name, args, paths, lambda: do(*args))
         except OSError as error:
@@ -238,11 +237,6 @@ class _Library:
 
     def renameat2(self, *args: Any) -> int:
         return self._done("renameat2", args, [_absolute(os.fsdecode(args[at])) for at in (1, 3)])
-
-    def sync_file_range(self, *args: Any) -> int:
-        name = "await_writeback" if args[3].value == _WAIT_BEFORE else "start_writeback"
-        paths = [_path_of(args[0].value)]
-        return self._done(name, args, paths, "sync_file_range")
 
     def syncfs(self, descriptor: int) -> int:
         return self._done("syncfs", (descriptor,), [_path_of(descriptor)])

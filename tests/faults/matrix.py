@@ -22,7 +22,7 @@ from tests.faults.at_calls import (
     reads,
     some,
 )
-from tests.faults.calls import CLEANING, COPIES, WHOLE_WRITES, WRITES, Kind, Role
+from tests.faults.calls import CLEANING, COPIES, FLUSHES, WHOLE_WRITES, WRITES, Kind, Role
 from tests.faults.power import cuts, recorded
 from tests.faults.tally import Tally
 
@@ -54,17 +54,14 @@ def at_calls(stage: Stage, most: int | None) -> list[Tally]:
         copied = outputs(calls, COPIES)
         full = Tally("ENOSPC at each call that writes", name)
         fail(full, wrote, Kind.ENOSPC, {6})
-        errors = Tally("EIO at each call that writes, or waits for it", name)
+        errors = Tally("EIO at each call that writes, or flushes meanwhile", name)
         # A copy inside the kernel that fails is tried by reading and writing.
         for chosen, codes in ((copied, {0, 6}), ([*{*wrote} - {*copied}], {6})):
             fail(errors, chosen, Kind.EIO, codes)
         short = Tally("each write cut short", name)
         partly = outputs(calls, WRITES - WHOLE_WRITES)
         fail(short, partly, Kind.SHORT, {0})
-        unheard = outputs(calls, frozenset({"start_writeback"}))
-        fail(errors, unheard, Kind.EIO, {0})
-        awaited = outputs(calls, frozenset({"await_writeback"}))
-        fail(errors, awaited, Kind.EIO, {6})
+        fail(errors, outputs(calls, FLUSHES), Kind.EIO, {6})
         # What lets go of things after the destination has appeared may fail unheard.
         making = Tally("ENOSPC or EIO at each call that makes, flushes, names or closes", name)
         kind = Kind.ENOSPC if old else Kind.EIO

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vmport_converters.disk.native import output
+from vmport_converters.disk.native import flush, output
 from vmport_converters.disk.native.output import OutputFile
 from vmport_formats.disk.composer import Write
 from vmport_formats.units import MIB
@@ -49,8 +49,8 @@ def overcommitted(tmp_path: Path) -> Iterator[Path]:
 def test_it_is_heard_while_more_is_written(
     overcommitted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "_STARTED", PART)
-    monkeypatch.setattr(output, "_BEHIND", 2)
+    monkeypatch.setattr(output, "_FLUSHED", PART)
+    monkeypatch.setattr(flush, "_BEHIND", 2)
     parts = (Write(offset, os.urandom(PART)) for offset in range(0, 40 * MIB, PART))
     with OutputFile(overcommitted / "out") as written, pytest.raises(OSError) as caught:
         written.write(parts)

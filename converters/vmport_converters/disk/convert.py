@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from vmport_converters._posix import free_space
 from vmport_converters.disk.compare import compare_disks
 from vmport_converters.disk.native.engine import digest_of, write_image
-from vmport_converters.disk.native.output import Flush, OutputFile
+from vmport_converters.disk.native.flush import Flush
+from vmport_converters.disk.native.output import OutputFile
 from vmport_converters.disk.native.raw import can_be_shared, copy_raw
 from vmport_converters.disk.native.targets import composer_for
 from vmport_converters.disk.options import read_options, target_format

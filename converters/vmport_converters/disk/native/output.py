@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import deque
-from threading import Thread
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
-from vmport_converters._posix import await_writeback, start_writeback
+from vmport_converters.disk.native.flush import Flush
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
 _MOST_PARTS: Final = 512
 """What one call takes: Linux allows 1024."""
 _MOST_BYTES: Final = 4 * MIB
-_STARTED: Final = 32 * MIB
-"""Bytes after which the medium is told to begin."""
-_BEHIND: Final = 8
-"""That many times `_STARTED` are in its hands at the most."""
+_FLUSHED: Final = 32 * MIB
+"""Bytes after which the medium is told to take them."""
 
 
 class OutputFile:
@@ -38,15 +35,19 @@ class OutputFile:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._unstarted = 0
-        self._started: deque[int] = deque()
-        """Where the file ended when the medium was told to begin, the last few times."""
+        self._unflushed = 0
+        self._flush: Flush | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
         os.close(self._descriptor)
+        if self._flush is not None:  # nobody cares for the content
+            self._flush.end()
+            if kind is None or issubclass(kind, Exception):  # else: an interruption does not wait
+                with suppress(OSError):
+                    self._flush.wait()
 
     def fileno(self) -> int:
         """Its descriptor, for the system's own ways to copy."""
@@ -75,17 +76,14 @@ class OutputFile:
                 done -= len(parts.pop(0))
             if parts and done:  # it took a part of one
                 parts[0] = memoryview(parts[0])[done:]
-        self.written(offset, offset - start)
+        self.written(offset - start)
 
-    def written(self, end: int, count: int) -> None:
-        """Note that `count` more bytes have been written, up to `end`, by whatever way."""
-        self._unstarted += count
-        if self._unstarted >= _STARTED:
-            self._unstarted = 0
-            start_writeback(self._descriptor)
-            self._started.append(end)
-            if len(self._started) > _BEHIND:
-                await_writeback(self._descriptor, self._started.popleft())
+    def written(self, count: int) -> None:
+        """Note that `count` more bytes have been written, by whatever way."""
+        self._unflushed += count
+        if self._unflushed >= _FLUSHED:
+            self._unflushed = 0
+            self._flushing().begin()
 
     def set_length(self, length: int) -> None:
         """Make it that long: holes are added, or what is behind is cut off."""
@@ -93,49 +91,11 @@ class OutputFile:
 
     def flush(self) -> Flush:
         """Begin to bring all of it to the medium, which may go on after it is closed."""
-        return Flush(os.dup(self._descriptor))
+        flush, self._flush = self._flushing(), None
+        flush.begin_last()
+        return flush
 
-
-class Flush:
-    """Brings a written file to the medium while it is read back.
-
-    On a descriptor that was there when it was written: one that is opened later might not hear of
-    an error that came before.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        """`descriptor` becomes ours."""
-        self._failure: OSError | None = None
-        # A daemon: an interrupted run does not wait for the medium.
-        self._thread = Thread(
-            target=self._run, args=(descriptor,), name="vmport-flush", daemon=True
-        )
-        self._thread.start()
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """Of a file that another program has written.
-
-        Raises:
-            OSError: it cannot be opened.
-        """
-        return cls(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
-
-    def _run(self, descriptor: int) -> None:
-        try:
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            self._failure = error
-
-    def wait(self) -> None:
-        """Until it is there.
-
-        Raises:
-            OSError: the system failed.
-        """
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
+    def _flushing(self) -> Flush:
+        if self._flush is None:
+            self._flush = Flush(os.dup(self._descriptor))
+        return self._flush

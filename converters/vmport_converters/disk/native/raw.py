@@ -130,7 +130,7 @@ def _copy(
                 problem="is shorter now than when it was opened",
                 hint="nothing may write to the file while it is read",
             ) from None
-        output.written(offset + start + length, length)
+        output.written(length)
         reached(offset + start + length)
 
 

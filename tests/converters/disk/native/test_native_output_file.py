@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmport_converters.disk.native import output
+from vmport_converters.disk.native import flush, output
 from vmport_converters.disk.native.output import OutputFile
 from vmport_formats.disk.composer import Write
 
@@ -169,8 +169,8 @@ def test_what_the_medium_did_not_take_is_told(
     medium: tuple[Path, Path], recovers: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system tells of lost pages once; who waits for it meanwhile must not miss that."""
-    monkeypatch.setattr(output, "_STARTED", MIB)
-    monkeypatch.setattr(output, "_BEHIND", 1)
+    monkeypatch.setattr(output, "_FLUSHED", MIB)
+    monkeypatch.setattr(flush, "_BEHIND", 1)
     above, below = medium
 
     def write_all() -> None:
@@ -182,8 +182,8 @@ def test_what_the_medium_did_not_take_is_told(
                 if number == 16 and recovers:
                     (below / "filler").unlink()
                 file.write([Write(number * MIB, data)])
-            flush = file.flush()
-        flush.wait()
+            last = file.flush()
+        last.wait()
 
     with pytest.raises(OSError, match=f"{os.strerror(errno.EIO)}|{os.strerror(errno.ENOSPC)}"):
         write_all()
