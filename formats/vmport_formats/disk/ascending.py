@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
     from vmport_formats.disk.composer import Data
 
-_ENTRY: Final = 4
-_UNUSED: Final = b"\xff" * _ENTRY
+_CODES: Final = {4: "I", 8: "Q"}
 _KEPT: Final = 1 << 14
 """Entries."""
-_BATCH: Final = MIB // _ENTRY
-"""Unused entries that one write has."""
+_BATCH: Final = MIB
+"""Bytes of unused entries that one write has, about."""
 
 
 class GrainOrder:
@@ -62,28 +61,47 @@ class GrainOrder:
 
 
 class AscendingTable:
-    """A table of 32-bit entries, filled in from its start to its end; all ones where unused."""
+    """A table of numbers, filled in from its start to its end."""
 
-    def __init__(self, at: int, entries: int, order: Literal["little", "big"]) -> None:
-        """It has so many `entries` and lies at host offset `at`."""
+    def __init__(
+        self,
+        at: int,
+        entries: int,
+        order: Literal["little", "big"],
+        *,
+        width: Literal[4, 8] = 4,
+        unused: bytes = b"\xff\xff\xff\xff",
+    ) -> None:
+        """It has so many `entries` of `width` bytes and lies at host offset `at`.
+
+        `unused` is what those hold that are not set: one or more, as they are in the file.  Of
+        several, the first is that of the table's first entry, and they repeat.
+        """
         self._at = at
         self._entries = entries
+        self._width = width
         self._swapped = order != sys.byteorder
+        self._unused = unused
+        self._period = len(unused) // width
         self._first = 0
-        self._kept = array("I")  # the entries from `_first` on; all before have been written
+        self._kept = bytearray()  # the entries from `_first` on; all before have been written
 
-    def put(self, index: int, count: int, value: int) -> Iterator[Write]:
-        """Sets `count` entries from `index` on, to `value` and the numbers that follow it.
+    def put(self, index: int, count: int, value: int, step: int = 1) -> Iterator[Write]:
+        """Sets `count` entries from `index` on: to `value`, and to as much as `step` more each.
 
         Those before `index` that were not set are unused.
         """
         yield from self._leave_unused(index)
-        end = value + count
+        end = value + count * step
         while value < end:
-            part = range(value, min(end, value + _KEPT - len(self._kept)))
-            self._kept.extend(part)
-            value = part.stop
-            if len(self._kept) == _KEPT:
+            room = _KEPT - len(self._kept) // self._width
+            part = array(_CODES[self._width], range(value, min(end, value + room * step), step))
+            value += len(part) * step
+            room -= len(part)
+            if self._swapped:
+                part.byteswap()
+            self._kept += memoryview(part).cast("B")
+            if not room:
                 yield self._written()
 
     def finish(self) -> Iterator[Write]:
@@ -93,23 +111,31 @@ class AscendingTable:
             yield self._written()
 
     def _leave_unused(self, until: int) -> Iterator[Write]:
-        gap = until - self._first - len(self._kept)
-        if gap < _KEPT - len(self._kept):
-            self._kept.frombytes(_UNUSED * gap)
+        held = len(self._kept) // self._width
+        gap = until - self._first - held
+        if gap < _KEPT - held:
+            self._kept += self._stretch(self._first + held, gap)
             return
         if self._kept:
             yield self._written()
-        batch = memoryview(_UNUSED * min(_BATCH, until - self._first))
+        # As each has whole periods, all but the last hold the same.
+        most = max(1, _BATCH // len(self._unused)) * self._period
+        batch = self._stretch(self._first, min(most, until - self._first))
         while self._first < until:
-            count = min(_BATCH, until - self._first)
-            yield Write(self._at + _ENTRY * self._first, batch[: _ENTRY * count])
+            count = min(most, until - self._first)
+            yield Write(self._at + self._width * self._first, batch[: self._width * count])
             self._first += count
+
+    def _stretch(self, first: int, count: int) -> memoryview:
+        """`count` unused entries from `first` on."""
+        skipped = first % self._period
+        copies = -(-(skipped + count) // self._period)
+        pattern = memoryview(self._unused * copies)  # a single one is not copied
+        return pattern[self._width * skipped : self._width * (skipped + count)]
 
     def _written(self) -> Write:
         """A write of what is kept, which then is kept no more."""
-        kept, at = self._kept, self._at + _ENTRY * self._first
-        self._first += len(kept)
-        self._kept = array("I")
-        if self._swapped:
-            kept.byteswap()
-        return Write(at, kept.tobytes())
+        kept, at = self._kept, self._at + self._width * self._first
+        self._first += len(kept) // self._width
+        self._kept = bytearray()
+        return Write(at, kept)

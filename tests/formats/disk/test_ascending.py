@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from array import array
+from sys import byteorder
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -69,6 +70,33 @@ def test_table_is_what_was_put_in(
     if order == "big":
         truth.byteswap()
     assert file.bytes[100:] == truth.tobytes()
+
+
+@given(
+    runs=st.lists(st.tuples(GAPS, COUNTS, st.integers(1, 1 << 40)), max_size=4),
+    rest=GAPS,
+    period=st.sampled_from((1, 2, 65, WINDOW, WINDOW + 1, MIB)),
+    step=st.sampled_from((1, MIB)),
+)
+@example(runs=[(MIB // 2, 1, 1), (MIB // 2 - 1, 1, 1)], rest=0, period=MIB, step=1)
+@settings(max_examples=25, deadline=None)
+def test_what_is_unused_repeats(
+    runs: list[tuple[int, int, int]], rest: int, period: int, step: int
+) -> None:
+    unused = array("Q", range(7, 7 + period))
+    length = sum(gap + count for gap, count, _ in runs) + rest
+    truth = (unused * (length // period + 1))[:length]
+    table = AscendingTable(0, length, order=byteorder, width=8, unused=unused.tobytes())
+    file = Written(8 * length)
+    index = 0
+    for gap, count, value in runs:
+        index += gap
+        truth[index : index + count] = array("Q", range(value, value + count * step, step))
+        file.take(table.put(index, count, value, step))
+        index += count
+    file.take(table.finish())
+    assert file.done == 8 * length
+    assert file.bytes == truth.tobytes()
 
 
 def test_table_of_64_mib_takes_little_memory() -> None:

@@ -144,3 +144,8 @@ def checksum_of(record: bytes) -> int:
     These count as zeros.
     """
     return crc32c(b"".join((record[:4], bytes(4), memoryview(record)[8:])))
+
+
+def sealed(record: bytes) -> bytes:
+    """A header or region table with the checksum that it should have."""
+    return b"".join((record[:4], checksum_of(record).to_bytes(4, "little"), record[8:]))

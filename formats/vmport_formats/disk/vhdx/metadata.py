@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from vmport_formats.disk.vhdx.regions import Region
     from vmport_formats.source import ByteSource
 
-_MIN_BLOCK: Final = MIB
-_MAX_BLOCK: Final = 256 * MIB
-_MAX_DISK: Final = 64 << 40
+MIN_BLOCK: Final = MIB
+MAX_BLOCK: Final = 256 * MIB
+MAX_DISK: Final = 64 << 40
 _MAX_ITEM: Final = MIB
 _SECTOR_SIZES: Final = (512, 4096)
 
@@ -242,7 +242,7 @@ def _read_item(
 
 
 def _check_block_size(source: ByteSource, block_size: int, *, at: int) -> None:
-    if not _MIN_BLOCK <= block_size <= _MAX_BLOCK or block_size & (block_size - 1):
+    if not MIN_BLOCK <= block_size <= MAX_BLOCK or block_size & (block_size - 1):
         raise CorruptInput(
             source.name,
             at=at,
@@ -264,13 +264,13 @@ def _sector_size(source: ByteSource, item: _Item) -> int:
 
 def _disk_size(source: ByteSource, item: _Item, sector_size: int) -> int:
     size = item.number()
-    if size > _MAX_DISK or size % sector_size:
+    if size > MAX_DISK or size % sector_size:
         raise CorruptInput(
             source.name,
             at=item.at,
             code="vhdx.virtual-disk-size",
             problem=f"disk size is {size}; must be a multiple of the sector size {sector_size}, "
-            f"at most {format_size(_MAX_DISK)}",
+            f"at most {format_size(MAX_DISK)}",
         )
     return size
 
