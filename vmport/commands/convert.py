@@ -35,6 +35,8 @@ SRC. Whatever happens before that, nothing is left behind, and what was there be
 
   vmport convert --allow . overlay.qcow2 whole.qcow2   [dim]# and its backing file[/dim]
 
+  vmport convert -o backing_file=base.qcow2 disk.vmdk new.qcow2   [dim]# what differs[/dim]
+
   vmport convert --for esxi *.qcow2 uploads/   [dim]# each by itself, into a folder[/dim]
 
 [bold]Formats[/bold]
@@ -48,8 +50,8 @@ only for vhdx, for vmdk that is flat or split, and for preallocation.
 The names are those of qemu-img, and so is -o a=1,b=2. A wrong name or value gets a list of the \
 right ones.
 
-  qcow2   compat cluster_size compression_type extended_l2 lazy_refcounts preallocation \
-refcount_bits
+  qcow2   backing_file backing_fmt compat cluster_size compression_type extended_l2 \
+lazy_refcounts preallocation refcount_bits
 
   vmdk    subformat adapter_type hwversion toolsversion compat6 zeroed_grain
 
@@ -64,7 +66,7 @@ refcount_bits
 [bold]Files that SRC names[/bold]
 
 A backing file, a data file, extents or a parent are opened only in folders that --allow names, \
-links followed. Nothing else is ever opened.
+links followed. Nothing else is ever opened, but for a backing_file that -o names.
 """
 
 

@@ -33,7 +33,7 @@ def conversion_fields(converted: Converted) -> dict[str, object]:
         },
         **_decision_fields(plan),
         "sandboxed": converted.sandboxed,
-        "verified": converted.digest is not None,
+        "verified": converted.compared,
         "digest": converted.digest,
         "seconds": round(converted.seconds, 3),
         "notes": list(converted.notes),
@@ -109,7 +109,7 @@ def print_conversion(converted: Converted) -> None:
     size = sum(file.size for file in converted.files)
     allocated = sum(file.allocated for file in converted.files)
     destination = f"{converted.destination}{files} ({_format_name(converted.info)})"
-    state = "content not compared" if converted.digest is None else "content compared"
+    state = "content compared" if converted.compared else "content not compared"
     sys.stdout.write(
         f"{printable(source)} -> {printable(destination)}: disk of "
         f"{format_size(converted.info.virtual_size)}, file of {format_size(size)} "

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vmport_converters._posix import free_space
-from vmport_converters.disk.compare import compare_disks
-from vmport_converters.disk.native.engine import digest_of, write_image
+from vmport_converters.disk.base import over_base
+from vmport_converters.disk.native.engine import write_image
 from vmport_converters.disk.native.flush import Flush
 from vmport_converters.disk.native.output import OutputFile
+from vmport_converters.disk.native.overlay import differing_data, write_overlay
 from vmport_converters.disk.native.raw import can_be_shared, copy_raw
 from vmport_converters.disk.native.targets import composer_for
 from vmport_converters.disk.options import read_options, target_format
 from vmport_converters.disk.plan import Compression, Engine, Wish, plan_conversion, worst_case
 from vmport_converters.disk.presets import PRESETS, preset_options, preset_target
 from vmport_converters.disk.source import data_size, open_disk
+from vmport_converters.disk.verification import Written, read_back
 from vmport_converters.publish import publishing
-from vmport_formats.disk.image import open_image
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.raw_composer import RawComposer
-from vmport_formats.errors import InputError, OutputError, ToolFailed, UsageError
-from vmport_formats.references import Confined
+from vmport_formats.errors import OutputError, UsageError
 from vmport_formats.units import SECTOR, Bytes, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Sequence
 
     from vmport_converters.disk.plan import Conversion
     from vmport_converters.disk.presets import Platform
     from vmport_converters.disk.source import Source
+    from vmport_converters.disk.verification import ReadBack
     from vmport_converters.publish import Staging
+    from vmport_formats.disk.composer import OverlayComposer
     from vmport_formats.disk.model import ImageInfo
 
 
@@ -99,8 +101,10 @@ class Converted:
     """The destination first."""
     sandboxed: bool
     """Qemu-img could open only the files that it was given, if it was used at all."""
+    compared: bool
+    """The content of what was written is that of what was read."""
     digest: str | None
-    """Of the content, the same for what was read and for what was written; None: not compared."""
+    """Of the content, where all of it was looked at to compare it."""
     seconds: float
     notes: tuple[str, ...]
 
@@ -121,8 +125,9 @@ def plan(request: Request) -> Conversion:
     Raises:
         UsageError, InputError, UnsafeInput: as `convert`.
     """
-    with _opened(request, measured=True) as source:
-        return plan_conversion(source.facts, wish_of(request))
+    wish = wish_of(request)
+    with _opened(request, wish, measured=True) as source:
+        return _planned(source, wish, Path(request.destination))
 
 
 def convert(request: Request, ears: Ears = Ears()) -> Converted:
@@ -138,15 +143,15 @@ def convert(request: Request, ears: Ears = Ears()) -> Converted:
     begin = time.monotonic()
     wish = wish_of(request)
     destination = Path(request.destination)
-    with _opened(request) as source:
+    with _opened(request, wish) as source:
         _check_apart(source, destination)
-        conversion = plan_conversion(source.facts, wish)
+        conversion = _planned(source, wish, destination)
         ears.on_step(f"engine {conversion.engine}: {'; '.join(conversion.reasons)}")
         with publishing(destination, force=request.force) as staging:
             work = _Work(request, conversion, source, staging, ears)
             work.check_space()
             digest, flush = work.write()
-            info, digest = work.read_back(digest)
+            found = work.read_back(digest)
             flush.wait()
             source.stamps.check_unchanged()
             names = sorted(
@@ -157,19 +162,21 @@ def convert(request: Request, ears: Ears = Ears()) -> Converted:
                 _check_apart(source, destination.parent / name)
             files = [_published(staging.folder / name, destination.parent / name) for name in names]
         notes = list(conversion.notes)
-        if info.virtual_size != conversion.virtual_size:
+        size = found.info.virtual_size
+        if size != conversion.virtual_size:
             notes.append(
-                f"the disk grew from {conversion.virtual_size} to {info.virtual_size} bytes, "
+                f"the disk grew from {conversion.virtual_size} to {size} bytes, "
                 "as its geometry wants it"
             )
         return Converted(
             conversion,
             tuple(source.stamps),
             request.destination,
-            info,
+            found.info,
             tuple(files),
             sandboxed=work.sandboxed,
-            digest=digest,
+            compared=found.compared,
+            digest=found.digest,
             seconds=time.monotonic() - begin,
             notes=tuple(notes),
         )
@@ -179,9 +186,9 @@ def files_of(request: Request) -> tuple[str, ...]:
     """Every file that `convert` would read, by its absolute path.
 
     Raises:
-        InputError, UnsafeInput: as `convert`.
+        UsageError, InputError, UnsafeInput: as `convert`.
     """
-    with _opened(request) as source:
+    with _opened(request, wish_of(request)) as source:
         return tuple(source.stamps)
 
 
@@ -206,15 +213,30 @@ def wish_of(request: Request) -> Wish:
     )
 
 
-def _opened(request: Request, *, measured: bool = False) -> AbstractContextManager[Source]:
-    return open_disk(
-        request.source,
-        declared=request.source_format,
-        allow=request.allow,
-        snapshot=request.snapshot,
-        passphrase=request.passphrase,
-        measured=measured,
-    )
+@contextmanager
+def _opened(request: Request, wish: Wish, *, measured: bool = False) -> Iterator[Source]:
+    allow, destination = request.allow, Path(request.destination)
+    with (
+        open_disk(
+            request.source,
+            declared=request.source_format,
+            allow=allow,
+            snapshot=request.snapshot,
+            passphrase=request.passphrase,
+            measured=measured,
+        ) as disk,
+        over_base(disk, wish.options, destination, allow=allow, measured=measured) as source,
+    ):
+        yield source
+
+
+def _planned(source: Source, wish: Wish, destination: Path) -> Conversion:
+    """The plan, of which it is certain that the format has place for it."""
+    base = source.base
+    conversion = plan_conversion(source.facts, wish, None if base is None else base.facts)
+    if conversion.engine is Engine.NATIVE:
+        composer_for(conversion, destination.name, source.disk)
+    return conversion
 
 
 def _check_apart(source: Source, destination: Path) -> None:
@@ -268,7 +290,9 @@ class _Work:
         at_most = self._plan.at_most
         if at_most > free and self._plan.source.data is None:
             copied = self._plan.copied_first is not None
-            at_most = worst_case(data_size(self._source.disk), copied_first=copied)
+            base, disk = self._source.base, self._source.disk
+            data = data_size(disk) if base is None else differing_data(disk, base.disk)
+            at_most = worst_case(data, copied_first=copied)
         if at_most > free:
             self._ears.on_warning(
                 f"{self._destination}: up to {format_size(at_most)} may be needed, and "
@@ -301,8 +325,16 @@ class _Work:
             if as_stored:
                 copy_raw(disk, composer, output, on_progress=report)
                 return None, output.flush()
-            digest = write_image(disk, composer, output, hashed=verify, on_progress=report)
-            return digest if verify else None, output.flush()
+            base = self._source.base
+            if base is None:
+                digest = write_image(disk, composer, output, hashed=verify, on_progress=report)
+                return digest if verify else None, output.flush()
+            hashed = verify and not base.shared
+            overlay = cast("OverlayComposer", composer)  # no other format has a backing_file
+            digest = write_overlay(
+                disk, base.disk, overlay, output, hashed=hashed, on_progress=report
+            )
+            return digest if hashed else None, output.flush()
 
     def _write_with_qemu(self) -> None:
         from vmport_converters.disk.qemu.engine import Job, write_with_qemu
@@ -332,61 +364,11 @@ class _Work:
             job, on_progress=self._reporter("converting"), on_command=self._ears.on_step
         )
 
-    def read_back(self, digest: str | None) -> tuple[ImageInfo, str | None]:
-        """What our own readers make of the destination; and its digest, when that was wanted.
-
-        `digest` is that of what was read to be written, where that is known.
-
-        Raises:
-            ToolFailed: it is not the disk that was planned.
-            OutputError: it cannot be read.
-            InputError: the source cannot be read any more, or has changed.
-        """
-        try:
-            return self._read_back(digest)
-        except InputError as error:
-            if Path(error.path or "").parent != self._staging.folder:
-                raise
-            raise OutputError(
-                self._destination,
-                at=error.at,
-                code="output.read-back",
-                problem=f"cannot be read back after it was written: {error.problem}",
-            ) from error
-
-    def _read_back(self, digest: str | None) -> tuple[ImageInfo, str | None]:
-        files = Confined([self._staging.folder])
-        with open_image(self._staging.path, files, declared=self._plan.target) as written:
-            info, wanted = written.info, self._plan.virtual_size
-            if info.virtual_size != wanted and not (
-                self._plan.may_grow and info.virtual_size > wanted
-            ):
-                raise self._failed(
-                    "convert.size", f"a disk of {info.virtual_size} bytes instead of {wanted}"
-                )
-            if not self._request.verify:
-                return info, None
-            if digest is None:
-                report = self._reporter("reading")
-                digest = digest_of(self._source.disk, on_progress=report)
-            found = digest_of(written, on_progress=self._reporter("verifying"))
-            if found != digest:
-                self._source.stamps.check_unchanged()
-                place = compare_disks(self._source.disk, written)
-                raise self._failed(
-                    "convert.differs",
-                    "content that differs from the source's",
-                    None if place is None else place.offset,
-                )
-        return info, digest
-
-    def _failed(self, code: str, what: str, at: int | None = None) -> ToolFailed:
-        return ToolFailed(
-            self._destination,
-            code=code,
-            at=at,
-            problem=f"{self._plan.engine} wrote {what}; nothing was published",
-        )
+    def read_back(self, digest: str | None) -> ReadBack:
+        """See `verification.read_back`; `digest` is that of what was read, where it is known."""
+        path = self._staging.path
+        written = Written(path, self._destination, self._plan, self._source, digest)
+        return read_back(written, verify=self._request.verify, reporter=self._reporter)
 
     def _reporter(self, phase: str) -> Callable[[float], object]:
         size = self._plan.virtual_size

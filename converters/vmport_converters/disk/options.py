@@ -4,111 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
+from vmport_converters.disk.option_values import Choice, Name, Number, Size, Switch
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.disk.vdi.composer import MAX_SIZE as LARGEST_VDI
 from vmport_formats.errors import UsageError
-from vmport_formats.units import GIB, KIB, MIB, Bytes, format_size
+from vmport_formats.units import GIB, KIB, MIB, Bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from os import PathLike
 
-
-class Kind(Protocol):
-    """The values that an option takes."""
-
-    def read(self, value: str) -> str | None:
-        """`value` as qemu-img wants it; None when it is not one of them."""
-        ...
-
-    def __str__(self) -> str:
-        """All of them, for people."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of some words."""
-
-    values: tuple[str, ...]
-
-    def read(self, value: str) -> str | None:
-        """The word, whatever its case."""
-        return next((item for item in self.values if item.lower() == value.lower()), None)
-
-    def __str__(self) -> str:
-        return "|".join(self.values)
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """On or off."""
-
-    def read(self, value: str) -> str | None:
-        """``on`` or ``off``, of any of the words that qemu takes for them."""
-        words = {"on": "on", "yes": "on", "true": "on", "off": "off", "no": "off", "false": "off"}
-        return words.get(value.lower())
-
-    def __str__(self) -> str:
-        return "on|off"
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A length in bytes."""
-
-    least: int
-    most: int
-    power_of_two: bool = False
-    multiple: int = 1
-    zero: str | None = None
-    """What 0 stands for, where it stands for something."""
-
-    def read(self, value: str) -> str | None:
-        """The number of bytes; ``k``, ``M``, ``G`` count in 1024s."""
-        found = re.fullmatch(r"(\d{1,19})([bkmg]?)", value.lower())
-        if found is None:
-            return None
-        size = int(found[1]) << {"": 0, "b": 0, "k": 10, "m": 20, "g": 30}[found[2]]
-        if size == 0 and self.zero:
-            return "0"
-        if not self.least <= size <= self.most or size % self.multiple:
-            return None
-        if self.power_of_two and size & (size - 1):
-            return None
-        return str(size)
-
-    def __str__(self) -> str:
-        text = f"{_short(self.least)} to {_short(self.most)}"
-        if self.power_of_two:
-            text += ", a power of two"
-        if self.multiple > 1:
-            text += f", whole {format_size(self.multiple).removeprefix('1 ')}"
-        return text + (f", or 0: {self.zero}" if self.zero else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A whole number of a few, or of a range."""
-
-    values: range | tuple[int, ...]
-
-    def read(self, value: str) -> str | None:
-        """The number."""
-        if not re.fullmatch(r"\d{1,10}", value) or int(value) not in self.values:
-            return None
-        return str(int(value))
-
-    def __str__(self) -> str:
-        if isinstance(self.values, range):
-            return f"{self.values[0]} to {self.values[-1]}"
-        return "|".join(map(str, self.values))
-
-
-def _short(size: int) -> str:
-    return format_size(size).replace(" ", "").replace("iB", "").replace("bytes", "")
+    from vmport_converters.disk.option_values import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +48,13 @@ TARGETS: Final[Mapping[DiskFormat, Target]] = {
     ),
     DiskFormat.QCOW2: Target(
         {
+            "backing_file": Option(
+                Name(), "write an overlay on this image, which is found from the folder of DST"
+            ),
+            "backing_fmt": Option(
+                Choice(("raw", "qcow2", "vmdk", "vhdx", "vdi", "qed", "qcow", "parallels")),
+                "format of backing_file; needed where that is raw",
+            ),
             "compat": Option(Choice(("0.10", "1.1", "v2", "v3")), "version of the format"),
             "cluster_size": Option(Size(512, 2 * MIB, power_of_two=True), "unit of allocation"),
             "compression_type": Option(Choice(("zlib", "zstd")), "of compressed clusters"),
@@ -221,6 +136,14 @@ _CONFLICTS: Final[
     Mapping[DiskFormat, tuple[tuple[Callable[[Mapping[str, str]], bool], str], ...]]
 ] = {
     DiskFormat.QCOW2: (
+        (
+            lambda given: "backing_fmt" in given and "backing_file" not in given,
+            "backing_fmt is the format of a backing_file; give that as well",
+        ),
+        (
+            lambda given: "backing_file" in given and given.get("preallocation", "off") != "off",
+            "an overlay on a backing_file has no preallocation",
+        ),
         (
             lambda given: (
                 given.get("compat") in {"0.10", "v2"}
@@ -312,7 +235,7 @@ def read_options(target: DiskFormat, given: Iterable[str]) -> dict[str, str]:
     """
     table = TARGETS[target].options
     chosen: dict[str, str] = {}
-    for item in (part for text in given for part in text.split(",")):
+    for item in (part for text in given for part in split_options(text)):
         key, equals, value = item.partition("=")
         option = table.get(key)
         if option is None:
@@ -335,6 +258,11 @@ def read_options(target: DiskFormat, given: Iterable[str]) -> dict[str, str]:
     return options
 
 
+def split_options(text: str) -> list[str]:
+    """The options in `text`, as qemu reads it: commas separate them, but two of them are one."""
+    return [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+
+
 def check_options(target: DiskFormat, options: Mapping[str, str]) -> None:
     """That they go together.
 
@@ -349,7 +277,7 @@ def check_options(target: DiskFormat, options: Mapping[str, str]) -> None:
 def _unknown_key(target: DiskFormat, key: str) -> UsageError:
     table = TARGETS[target].options
     if _NOT_YET.match(key):
-        problem = f"-o {key}: vmport writes whole, plain disks; this is not supported"
+        problem = f"-o {key}: is not supported"
     else:
         problem = f"-o {key}: {target.label} has no such option"
     return UsageError(

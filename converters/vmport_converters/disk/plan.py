@@ -16,6 +16,7 @@ from vmport_formats.units import GIB, MIB, Bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from vmport_converters.disk.base import BaseFacts
     from vmport_converters.disk.source import Facts
 
 
@@ -84,8 +85,8 @@ class Conversion:
     """What the destination will not have, or that looks odd."""
 
 
-def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
-    """How the disk becomes a file as wished for.
+def plan_conversion(facts: Facts, wish: Wish, base: BaseFacts | None = None) -> Conversion:
+    """How the disk becomes a file as wished for; `base` is what ``backing_file`` names.
 
     Raises:
         UsageError: the disk is larger than the format can hold, or what is wished for does not go
@@ -98,6 +99,9 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
     reserves = options.get("preallocation") in {"falloc", "full"}
     copied_first = _unfit_for_qemu(facts, size) if engine is Engine.QEMU_IMG else None
     data = facts.virtual_size if facts.data is None else facts.data
+    if base is not None:
+        options["backing_fmt"] = base.format.value
+        data = data if base.differing is None else base.differing
     return Conversion(
         source=facts,
         target=target,
@@ -112,7 +116,7 @@ def plan_conversion(facts: Facts, wish: Wish) -> Conversion:
         ordered=not _is_laid_out_in_advance(target, options),
         reserved=size if reserves else Bytes(0),
         at_most=worst_case(data, copied_first=copied_first is not None),
-        notes=(*_notes(facts, target, size), *([wish.advice] if wish.advice else [])),
+        notes=(*_notes(facts, target, size, base), *([wish.advice] if wish.advice else [])),
     )
 
 
@@ -192,15 +196,25 @@ def _engine(
             problem=f"--engine native: {left}",
             hint="leave --engine out",
         )
+    overlay = "backing_file" in options
+    if wish.engine is Engine.QEMU_IMG and overlay:
+        raise UsageError(
+            None,
+            code="usage.engine",
+            problem="--engine qemu-img: it does not compare a disk with a backing_file, but takes "
+            "for granted that the source rests on it",
+            hint="leave --engine out",
+        )
     if wish.engine is not None:
         return wish.engine, ("it was asked for",)
     if left:
         return Engine.QEMU_IMG, (left,)
-    why = "it packs in all processors" if compression is not Compression.NONE else ""
-    return Engine.NATIVE, (
-        f"it writes {target.label} itself",
-        *([why] if why else []),
-    )
+    reasons = [f"it writes {target.label} itself"]
+    if compression is not Compression.NONE:
+        reasons.append("it packs in all processors")
+    if overlay:
+        reasons.append("it compares the disk with the backing_file")
+    return Engine.NATIVE, tuple(reasons)
 
 
 def _unfit_for_qemu(facts: Facts, size: int) -> str | None:
@@ -256,11 +270,15 @@ def worst_case(data: int, *, copied_first: bool) -> Bytes:
     return Bytes((2 * data if copied_first else data) + data // 256 + 4 * MIB)
 
 
-def _notes(facts: Facts, target: DiskFormat, size: int) -> Iterator[str]:
+def _notes(facts: Facts, target: DiskFormat, size: int, base: BaseFacts | None) -> Iterator[str]:
     top = facts.top
     for info in facts.infos:
         yield from worth_saying(info)
-    if len(facts.infos) > 1:
+    if base is not None:
+        yield f"rests on {base.name}; keep that where it is, and as it is"
+        if base.virtual_size > size:
+            yield f"the base is longer, {base.virtual_size} bytes; the rest of it is not seen"
+    elif len(facts.infos) > 1:
         yield f"{len(facts.infos)} images, each resting on the next, became one"
     if top.format is DiskFormat.RAW and target is not DiskFormat.RAW:
         padding = top.virtual_size - top.file_size

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.disk.options import SUFFIXES, read_options, target_format
+from vmport_converters.disk.options import SUFFIXES, read_options, split_options, target_format
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import UsageError
 from vmport_formats.units import GIB, MIB
@@ -125,13 +125,13 @@ def preset_options(platform: Platform, given: Iterable[str]) -> dict[str, str]:
     preset = PRESETS[platform]
     # Only what is given can be read twice; so both are read by themselves.
     wanted = [f"{key}={value}" for key, value in preset.options.items()]
-    told = [part for text in given for part in text.split(",")]
+    told = [part for text in given for part in split_options(text)]
     free = []
     for part in told:
         key, equals, value = part.partition("=")
         fixed = preset.options.get(key)
         if fixed is None:
-            free.append(part)
+            free.append(part.replace(",", ",,"))
         elif not equals or _SAME.get(value, value).lower() != fixed.lower():
             raise UsageError(
                 None,

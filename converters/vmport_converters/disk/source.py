@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from vmport_converters.disk.base import Base
     from vmport_formats.disk.image import DiskImage
     from vmport_formats.disk.model import DiskFormat, ImageInfo
     from vmport_formats.references import Reference, Resolver
@@ -55,6 +56,9 @@ class Source:
     facts: Facts
     disk: DiskImage
     stamps: Stamps
+    """Of all files that are read, those of `base` included."""
+    base: Base | None = None
+    """What the destination will rest on."""
 
 
 @contextmanager

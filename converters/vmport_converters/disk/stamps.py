@@ -77,6 +77,10 @@ class Stamps:
             self._stamps[absolute] = Stamp.of(name)
         return self._stamps[absolute]
 
+    def include(self, others: Stamps) -> None:
+        """Note what the others have noted, as it was then."""
+        self._stamps = others._stamps | self._stamps
+
     def noting(self, resolver: Resolver) -> Resolver:
         """The same resolver; what it grants is remembered."""
 

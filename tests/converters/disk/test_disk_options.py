@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmport.commands.convert import _HELP
-from vmport_converters.disk.options import SUFFIXES, TARGETS, Size, read_options, target_format
+from vmport_converters.disk.option_values import Size
+from vmport_converters.disk.options import SUFFIXES, TARGETS, read_options, target_format
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import UsageError
 from vmport_formats.units import KIB, MIB
@@ -27,6 +28,8 @@ def test_values_are_read_as_qemu_img_reads_them() -> None:
     ] == ("streamOptimized")
     given_ = read_options(DiskFormat.QCOW2, ["cluster_size=64k", "refcount_bits=8"])
     assert given_ == {"cluster_size": "65536", "refcount_bits": "8"}
+    named = read_options(DiskFormat.QCOW2, ["backing_file=a,,b,compat=v2"])
+    assert named == {"backing_file": "a,b", "compat": "v2"}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,12 @@ def test_values_are_read_as_qemu_img_reads_them() -> None:
         ("raw", [""], "usage.option", "preallocation=off|falloc|full"),
         ("raw", ["preallocation=off,"], "usage.option", "preallocation"),
         ("raw", ["help"], "usage.option", "preallocation=off|falloc|full"),
-        ("qcow2", ["backing_file=/etc/passwd"], "usage.option", "compat="),
+        ("qcow2", ["backing_file="], "usage.option-value", "is a path"),
+        ("qcow2", ["backing_file=a,b"], "usage.option", "compat="),
+        ("qcow2", ["backing_file=a,backing_fmt=vpc"], "usage.option-value", "raw|qcow2"),
+        ("qcow2", ["backing_fmt=raw"], "usage.option-conflict", "backing_file"),
+        ("qcow2", ["backing_file=a,preallocation=full"], "usage.option-conflict", "no prealloc"),
+        ("qcow2", ["data_file=a"], "usage.option", "compat="),
         ("qcow2", ["encrypt.format=luks"], "usage.option", "compat="),
         ("qcow2", ["size=1T"], "usage.option", "compat="),
         ("raw", ["preallocation=off", "preallocation=full"], "usage.option-twice", "before"),

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from vmport_converters.disk.plan import Compression
 from vmport_formats.disk.model import DiskFormat
+from vmport_formats.errors import UsageError
 from vmport_formats.units import KIB
 
 if TYPE_CHECKING:
@@ -24,8 +25,17 @@ _LABEL: Final = 64 * KIB
 
 
 def composer_for(plan: Conversion, name: str, disk: DiskImage) -> Composer:
-    """The composer of what `plan` says; the file will be called `name` and hold `disk`."""
-    return _COMPOSERS[plan.target](plan, dict(plan.options), name, _identity(plan, name, disk))
+    """The composer of what `plan` says; the file will be called `name` and hold `disk`.
+
+    Raises:
+        UsageError: the format, with these options, has no place for all that.
+        InputError: the disk cannot be read.
+    """
+    identity = _identity(plan, name, disk)
+    try:
+        return _COMPOSERS[plan.target](plan, dict(plan.options), name, identity)
+    except ValueError as error:
+        raise UsageError(None, code="usage.option-limit", problem=f"-o: {error}") from error
 
 
 def _identity(plan: Conversion, name: str, disk: DiskImage) -> bytes:
@@ -62,6 +72,8 @@ def _qcow2(plan: Conversion, options: Mapping[str, str], _name: str, _identity: 
             extended_l2=options.get("extended_l2") == "on",
             compression_type=Type.ZSTD if options.get("compression_type") == "zstd" else Type.ZLIB,
             compress=(Effort.SMALL if small else Effort.FAST) if packs else None,
+            backing_file=options.get("backing_file"),
+            backing_format=options.get("backing_fmt"),
         ),
     )
 
