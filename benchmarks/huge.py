@@ -44,6 +44,7 @@ OUTPUTS: Final = {
         ("-o", "subformat=fixed"),
         ("-O", "vpc", "-o", "subformat=fixed,force_size=on"),
     ),
+    "VHDX": ("vhdx", (), ("-O", "vhdx")),
     "VDI": ("vdi", (), ("-O", "vdi")),
 }
 """Suffix; what to ask vmport for; and qemu-img, which is not asked where it takes minutes."""
@@ -80,7 +81,7 @@ def chapter(options: Options) -> Chapter:
 
 def _fits(name: str, size: str) -> bool:
     """A VHD ends at 2040 GiB; the others are measured at even sizes."""
-    if name.startswith("VHD"):
+    if name in {"VHD", "VHD fixed"}:
         return SIZES[size] <= 2040 << 30
     return size != "2040 GiB"
 

@@ -83,12 +83,14 @@ NATIVE: Final = (
     Output("VMDK, stream", ".vmdk", ("-o", "subformat=streamOptimized")),
     Output("VHD, dynamic", ".vhd", ("-o", "subformat=dynamic")),
     Output("VHD, fixed", ".vhd", ("-o", "subformat=fixed")),
+    Output("VHDX, dynamic", ".vhdx"),
+    Output("VHDX, fixed", ".vhdx", ("-o", "subformat=fixed")),
     Output("VDI, dynamic", ".vdi"),
     Output("VDI, static", ".vdi", ("-o", "static=on")),
 )
 SET: Final = Output("a set of three files", ".set", (), ("-1", "-2"), made_up=True)
 BY_QEMU: Final = (
-    Output("VHDX, by qemu-img", ".vhdx", native=False),
+    Output("VHDX, by qemu-img", ".vhdx", ("--engine", "qemu-img"), native=False),
     Output(
         "VMDK of two files, by qemu-img",
         ".vmdk",

@@ -386,9 +386,10 @@ def test_no_qemu_img(
 ) -> None:
     (tmp_path / "in.raw").write_bytes(bytes(MIB))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert run(["convert", str(tmp_path / "in.raw"), str(tmp_path / "out.vhdx")]) == 5
+    flat = ["-o", "subformat=monolithicFlat"]
+    assert run(["convert", *flat, str(tmp_path / "in.raw"), str(tmp_path / "out.vmdk")]) == 5
     assert capsys.readouterr().err == (
-        "vmport: error: qemu-img is needed to write VHDX images, but is not on PATH "
+        "vmport: error: qemu-img is needed to write VMDK images, but is not on PATH "
         "[tool.qemu-img]\n  hint: apt-get install qemu-utils\n"
     )
     assert names(tmp_path) == ["in.raw"]

@@ -82,9 +82,10 @@ def test_what_fails_stops_no_other(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_dry_run_of_several(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert vmport(["convert", "-n", "--json", "--to", "vhdx", "one.raw", "two.img", "to"]) == 0
+    wanted = ["-n", "--json", "--to", "vmdk", "-o", "subformat=monolithicFlat"]
+    assert vmport(["convert", *wanted, "one.raw", "two.img", "to"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert [item["destination"]["filename"] for item in said] == ["to/one.vhdx", "to/two.vhdx"]
+    assert [item["destination"]["filename"] for item in said] == ["to/one.vmdk", "to/two.vmdk"]
     assert {item["engine"] for item in said} == {"qemu-img"}
     assert names(folder / "to") == []
 
@@ -105,7 +106,8 @@ def test_dry_run_of_several(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         # Of wrong options it is told once.
         (["--to", "vdi", "-o", "subformat=x", "one.raw", "two.img", "to"], "usage.option"),
         (["--to", "vdi", "--compress", "fast", "one.raw", "two.img", "to"], "usage.compress"),
-        (["--to", "vhdx", "--engine", "native", "one.raw", "two.img", "to"], "usage.engine"),
+        (["--to", "raw", "-o", "preallocation=full", "--engine", "native", "one.raw", "two.img",
+          "to"], "usage.engine"),
         (["--for", "aws", "--to", "raw", "one.raw", "two.img", "to"], "usage.for"),
     ],
 )  # fmt: skip

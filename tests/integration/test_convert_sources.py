@@ -297,10 +297,10 @@ SIDE = ["--allow", "."]
 
 
 def both_ways(folder: Path, convert: Convert, source: str, truth: bytes, *more: str) -> None:
-    """Natively, and into a format of qemu-img's, which gets a copy: the content is `truth`."""
+    """Natively, and by qemu-img, which gets a copy: the content is `truth`."""
     assert convert(*more, source, "native.raw") == 0, convert.error
     assert (folder / "native.raw").read_bytes() == truth
-    assert convert(*more, source, "by-qemu.vhdx") == 0, convert.error
+    assert convert(*more, "--engine", "qemu-img", source, "by-qemu.vhdx") == 0, convert.error
     qemu("qemu-img", "compare", "-f", "raw", "-F", "vhdx", "native.raw", "by-qemu.vhdx")
 
 

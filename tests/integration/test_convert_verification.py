@@ -30,6 +30,8 @@ TARGETS = [
     ("vmdk", ""),
     ("vhd", ""),
     ("vhd", "subformat=fixed"),
+    ("vhdx", ""),
+    ("vhdx", "subformat=fixed"),
     ("vdi", ""),
 ]
 
@@ -122,8 +124,8 @@ def test_the_digest_is_as_documented(
         ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(source), str(raw)], check=True
     )
     expected = documented_digest(raw.read_bytes())
-    stream = ("vmdk", "subformat=streamOptimized")
-    for number, (target, options) in enumerate([*TARGETS, stream, ("vhdx", "")]):
+    others = [("vmdk", f"subformat={name}") for name in ("streamOptimized", "twoGbMaxExtentSparse")]
+    for number, (target, options) in enumerate([*TARGETS, *others]):
         wanted = ["-o", options] if options else []
         out = tmp_path / f"{number}.{target}"
         assert vmport(["convert", "--json", *wanted, str(source), str(out)]) == 0

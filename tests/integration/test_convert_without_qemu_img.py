@@ -26,6 +26,8 @@ NATIVE: Final = {
     "stream": ("vmdk", "subformat=streamOptimized"),
     "vhd": ("vhd", ""),
     "fixed": ("vhd", "subformat=fixed"),
+    "vhdx": ("vhdx", ""),
+    "vhdx-fixed": ("vhdx", "subformat=fixed"),
     "vdi": ("vdi", ""),
 }
 """By a name of ours: the format, and the option or compression."""

@@ -43,7 +43,7 @@ SRC. Whatever happens before that, nothing is left behind, and what was there be
 
 Written: raw, qcow2, vmdk, vhd (or vpc), vhdx, vdi. Read: these, and qcow, qed, parallels, dmg, \
 cloop, bochs, luks. The content of SRC decides what it is, never its name. qemu-img is needed \
-only for vhdx, for vmdk that is flat or split, and for preallocation.
+only for vmdk that is flat or split, and for preallocation.
 
 [bold]Options of the formats[/bold]
 

@@ -236,8 +236,6 @@ _NATIVE_VMDKS: Final = frozenset({"monolithicSparse", "streamOptimized"})
 
 def _left_to_qemu(target: DiskFormat, options: Mapping[str, str]) -> str | None:
     """Why only qemu-img can do it, if that is so."""
-    if target is DiskFormat.VHDX:
-        return "VHDX images are written by qemu-img"
     if (preallocation := options.get("preallocation", "off")) != "off":
         return f"preallocation={preallocation} is done by qemu-img"
     subformat = options.get("subformat", "")

@@ -9,7 +9,7 @@ from uuid import UUID
 from vmport_converters.disk.plan import Compression
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import UsageError
-from vmport_formats.units import KIB
+from vmport_formats.units import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -115,6 +115,21 @@ def _vhd(plan: Conversion, options: Mapping[str, str], _name: str, identity: byt
     )
 
 
+def _vhdx(plan: Conversion, options: Mapping[str, str], _name: str, identity: bytes) -> Composer:
+    from vmport_formats.disk.vhdx.composer import Subformat, VhdxComposer, VhdxOptions
+
+    # Blocks of zeros are always marked: `block_state_zero` is off only where it means nothing.
+    return VhdxComposer(
+        plan.virtual_size,
+        VhdxOptions(
+            subformat=Subformat(options["subformat"]),
+            block_size=int(options.get("block_size", 0)),
+            log_size=int(options.get("log_size", MIB)),
+            disk_id=UUID(bytes=identity, version=4),
+        ),
+    )
+
+
 def _vdi(plan: Conversion, options: Mapping[str, str], _name: str, identity: bytes) -> Composer:
     from vmport_formats.disk.vdi.composer import VdiComposer, VdiOptions
 
@@ -131,5 +146,6 @@ _COMPOSERS: Final[
     DiskFormat.QCOW2: _qcow2,
     DiskFormat.VMDK: _vmdk,
     DiskFormat.VHD: _vhd,
+    DiskFormat.VHDX: _vhdx,
     DiskFormat.VDI: _vdi,
 }

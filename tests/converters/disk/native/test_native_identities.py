@@ -39,6 +39,11 @@ def vhd_id(path: Path) -> UUID:
     return UUID(bytes=path.read_bytes()[-512:][68:84])
 
 
+def vhdx_id(path: Path) -> UUID:
+    """Of its metadata, the last item there ([MS-VHDX] 2.6.2.3), in the order that Windows has."""
+    return UUID(bytes_le=path.read_bytes()[0x210018:0x210028])
+
+
 def vdi_id(path: Path) -> UUID:
     """Of its header, in the order of bytes that VirtualBox has."""
     return UUID(bytes_le=path.read_bytes()[0x188:0x198])
@@ -66,6 +71,8 @@ TARGETS = [
     ),
     Target("VHD dynamic", "vhd", ("subformat=dynamic",), identity=vhd_id),
     Target("VHD fixed", "vhd", ("subformat=fixed",), identity=vhd_id),
+    Target("VHDX dynamic", "vhdx", identity=vhdx_id),
+    Target("VHDX fixed", "vhdx", ("subformat=fixed",), identity=vhdx_id),
     Target("VDI dynamic", "vdi", identity=vdi_id),
     Target("VDI static", "vdi", ("static=on",), identity=vdi_id),
 ]
