@@ -6,15 +6,14 @@ that decides for each one.  `deny` is the default for input of unknown origin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vmport_formats.errors import UnsafeInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 class ReferenceKind(StrEnum):
@@ -35,8 +34,7 @@ class ReferenceKind(StrEnum):
         return self.value.replace(" ", "-").lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A file that another file names."""
 
     kind: ReferenceKind
@@ -70,8 +68,7 @@ def deny(reference: Reference, *, named_by: str) -> Path:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Confined:
+class Confined(NamedTuple):
     """A `Resolver` that grants what lies, after all links are followed, inside named folders."""
 
     folders: Sequence[Path]
@@ -82,6 +79,8 @@ class Confined:
         Raises:
             UnsafeInput: outside every granted folder, or not a plain path at all.
         """
+        from pathlib import Path  # who reads metadata alone resolves nothing
+
         if not self.folders:
             return deny(reference, named_by=named_by)
         if not reference.is_path:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from vmport_formats.errors import TruncatedInput, UnreadableInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
 
 
 _HEAD: Final = 16 << 10
@@ -50,7 +50,7 @@ class ByteSource(Protocol):
 
 
 class FileSource:
-    """A `ByteSource` over an open file descriptor; it does not close it."""
+    """A `ByteSource` over an open file descriptor, which it closes at the end of a `with` alone."""
 
     __slots__ = ("_descriptor", "_head", "allocated", "identity", "modified", "name", "size")
 
@@ -74,6 +74,17 @@ class FileSource:
         """Device and inode, the same for all names of one file, where that is known."""
         self.modified = modified
         """When it was changed last, in seconds since 1970-01-01 UTC, where that is known."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
 
     def fileno(self) -> int:
         """Its descriptor, for the system's own ways to copy."""
@@ -194,11 +205,10 @@ def read_exactly(
     return data
 
 
-@contextmanager
-def open_source(
-    path: str | os.PathLike[str], *, allow_devices: bool = False
-) -> Iterator[FileSource]:
+def open_source(path: str | os.PathLike[str], *, allow_devices: bool = False) -> FileSource:
     """Open `path` for reading, if it is a regular file (or a block device, when allowed).
+
+    It is open until the `with` ends that it is to be used in.
 
     Raises:
         UnreadableInput: it does not exist, may not be read, or is a folder, FIFO or the like.
@@ -228,17 +238,17 @@ def open_source(
                 if stat.S_ISDIR(status.st_mode)
                 else "copy its content to a file first",
             )
-        # st_blocks counts in 512 bytes, whatever the block size.
-        yield FileSource(
-            descriptor,
-            name=name,
-            size=size,
-            allocated=status.st_blocks * 512,
-            identity=(status.st_dev, status.st_ino),
-            modified=status.st_mtime,
-        )
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return FileSource(
+        descriptor,
+        name=name,
+        size=size,
+        allocated=status.st_blocks * 512,  # whatever the block size
+        identity=(status.st_dev, status.st_ino),
+        modified=status.st_mtime,
+    )
 
 
 def read_text(path: str | os.PathLike[str], *, limit: int, what: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_PIECES: Final = tuple(bytes(1 << bits) for bits in (15, 12, 9, 6))
+_PIECES: Final = tuple(bytes(1 << bits) for bits in (15, 13, 11, 9, 7))
 
 
 def without_trailing_zeros(data: bytes) -> bytes:

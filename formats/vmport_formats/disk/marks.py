@@ -16,36 +16,44 @@ if TYPE_CHECKING:
 _HEAD: Final = 4096
 _TAIL: Final = 512
 _VDI: Final = slice(64, 68)
+_VDI_MARK: Final = b"\x7f\x10\xda\xbe"
+_QCOW: Final = b"QFI\xfb\0\0\0\1"
 _FORMATS: Final = tuple(DiskFormat)
 
 _STARTS: Final = {
-    DiskFormat.QCOW: (b"QFI\xfb\0\0\0\1",),
-    DiskFormat.QCOW2: (b"QFI\xfb",),
-    DiskFormat.VMDK: (b"KDMV", b"COWD", b"\xbe\xba\xfe\xca"),
-    DiskFormat.VHD: (b"conectix",),
-    DiskFormat.VHDX: (b"vhdxfile",),
-    DiskFormat.QED: (b"QED\0",),
-    DiskFormat.PARALLELS: (b"Withou",),
-    DiskFormat.CLOOP: (b"#!/bin/sh",),
-    DiskFormat.BOCHS: (b"Bochs ",),
-    DiskFormat.LUKS: (b"LUKS\xba\xbe",),
+    b"QFI\xfb": DiskFormat.QCOW2,
+    b"KDMV": DiskFormat.VMDK,
+    b"COWD": DiskFormat.VMDK,
+    b"\xbe\xba\xfe\xca": DiskFormat.VMDK,
+    b"cone": DiskFormat.VHD,
+    b"vhdx": DiskFormat.VHDX,
+    b"QED\0": DiskFormat.QED,
+    b"With": DiskFormat.PARALLELS,
+    b"#!/b": DiskFormat.CLOOP,
+    b"Boch": DiskFormat.BOCHS,
+    b"LUKS": DiskFormat.LUKS,
 }
+"""The first four bytes of a file."""
 
 
 def candidates(source: ByteSource) -> tuple[DiskFormat, ...]:
     """The formats that `source` might be of; every other one's `matches` would say no."""
     head = source.read_at(0, _HEAD)
     tail = source.read_at(max(0, source.size - _TAIL), _TAIL)
-    found = {item for item, starts in _STARTS.items() if head.startswith(starts)}
+    found = set()
+    if (start := _STARTS.get(head[:4])) is not None:
+        found.add(start)
+    if head.startswith(_QCOW):
+        found.add(DiskFormat.QCOW)
     if _might_describe(head):
         found.add(DiskFormat.VMDK)
     if b"conectix" in tail[:9]:  # the footer, of 512 bytes or 511
         found.add(DiskFormat.VHD)
-    if head[_VDI] == b"\x7f\x10\xda\xbe":
+    if head[_VDI] == _VDI_MARK:
         found.add(DiskFormat.VDI)
     if tail.startswith(b"koly"):
         found.add(DiskFormat.DMG)
-    return tuple(sorted(found, key=_FORMATS.index))
+    return tuple(found) if len(found) < 2 else tuple(sorted(found, key=_FORMATS.index))
 
 
 def _might_describe(head: bytes) -> bool:

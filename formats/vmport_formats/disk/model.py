@@ -1,10 +1,13 @@
-"""What a disk image is, whatever its format: the models that every storey above speaks in."""
+"""What a disk image is, whatever its format: the models that every storey above speaks in.
+
+They are `NamedTuple`s, as the records of the formats are: the import of `dataclasses` alone takes as
+long as it takes to read a hundred images.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.references import Reference, ReferenceKind
 
@@ -65,8 +68,7 @@ _LABELS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Concern:
+class Concern(NamedTuple):
     """Something about an image that makes it unsafe to hand to a program that trusts it."""
 
     code: str
@@ -74,8 +76,7 @@ class Concern:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """An internal snapshot."""
 
     id: str
@@ -92,8 +93,10 @@ class Snapshot:
     """Length of the disk at that time; None where the format does not keep it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
+_NO_DETAILS: Final[Mapping[str, object]] = {}
+
+
+class ImageInfo(NamedTuple):
     """The metadata of one image file.  Reading it opened nothing but that file."""
 
     format: DiskFormat
@@ -117,7 +120,7 @@ class ImageInfo:
     concerns: tuple[Concern, ...] = ()
     """What the format's own safety check found, beyond the fields above; `safety.assess` adds
     what follows from those (references, dirty, corrupt) and gives the verdict."""
-    details: Mapping[str, object] = field(default_factory=dict)
+    details: Mapping[str, object] = _NO_DETAILS
     """Fields that only this format has, JSON-ready: kebab-case, by the names that qemu-img gives
     them in ``format-specific`` where it has them, else by those of the specification."""
 

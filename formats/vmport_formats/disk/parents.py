@@ -7,7 +7,6 @@ ways, with separators and drives of their own, and people move both to another p
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote
@@ -35,7 +34,7 @@ def whereabouts(names: Sequence[Reference]) -> Iterator[Reference]:
     meant += [path.name for path in paths]
     yield from (item for item in names if item not in parents)
     for name in dict.fromkeys(name for name in meant if name):
-        yield replace(parents[0], name=name)
+        yield parents[0]._replace(name=name)
 
 
 def _path(name: str) -> PurePosixPath | PureWindowsPath:

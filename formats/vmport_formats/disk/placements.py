@@ -9,7 +9,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from vmport_formats.disk.tables import Stretch, decoded, reach
+from vmport_formats.disk.numbers import decoded, reach
+from vmport_formats.disk.tables import Stretch
 from vmport_formats.errors import UnsupportedFeature
 
 if TYPE_CHECKING:

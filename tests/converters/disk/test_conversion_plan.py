@@ -37,7 +37,7 @@ from vmport_formats.units import GIB, MIB, Bytes
 
 def image(disk_format: DiskFormat, size: int = MIB, **fields: object) -> ImageInfo:
     info = ImageInfo(disk_format, "x", virtual_size=Bytes(size), file_size=Bytes(size))
-    return replace(info, **fields)  # type: ignore[arg-type]
+    return info._replace(**fields)  # type: ignore[arg-type]
 
 
 def facts(*infos: ImageInfo, data: int = 0, snapshot: str | None = None) -> Facts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -120,8 +119,8 @@ def test_what_openstack_takes(make: Callable[[], ByteSource], strict: list[str])
 
 def test_a_disk_that_was_not_closed() -> None:
     image = composed(qcow2.Kind.DATA)
-    info = replace(
-        probe(image), dirty=True, snapshots=(Snapshot("1", "before", Bytes(0), 0),), encrypted=True
+    info = probe(image)._replace(
+        dirty=True, snapshots=(Snapshot("1", "before", Bytes(0), 0),), encrypted=True
     )
     assert [reason.code for reason in judge(Policy.STRICT, image, info).reasons] == [
         "strict.encrypted",

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.model import DiskFormat, ImageInfo
-from vmport_formats.disk.tables import decoded
+from vmport_formats.disk.numbers import decoded
 from vmport_formats.errors import CorruptInput, TruncatedInput
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MIB, SECTOR, Bytes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from vmport_formats.disk.cloop.info import OFFSETS, read_info
 from vmport_formats.disk.codecs import inflate
 from vmport_formats.disk.layer import Found, Run, Unit, cut
-from vmport_formats.disk.tables import decoded
+from vmport_formats.disk.numbers import decoded
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MIB

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from xml.parsers import expat
 
 from vmport_formats.disk.dmg.checksums import Checksum, read_checksum
-from vmport_formats.disk.tables import decoded
+from vmport_formats.disk.numbers import decoded
 from vmport_formats.errors import CorruptInput, UnsafeInput, UnsupportedFeature
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MIB

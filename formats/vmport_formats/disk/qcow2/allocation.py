@@ -11,7 +11,7 @@ from array import array
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.composer import Write
-from vmport_formats.disk.tables import encoded
+from vmport_formats.disk.numbers import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

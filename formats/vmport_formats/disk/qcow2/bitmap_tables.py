@@ -8,9 +8,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from vmport_formats.disk.numbers import decoded, reach
 from vmport_formats.disk.qcow2.entries import OFFSET
 from vmport_formats.disk.qcow2.tables import read_bitmaps
-from vmport_formats.disk.tables import decoded, reach
 from vmport_formats.source import read_exactly
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from vmport_formats.disk.numbers import reach
 from vmport_formats.disk.occupancy import Occupancy
 from vmport_formats.disk.qcow2.entries import COMPRESSED, COPIED, OFFSET
-from vmport_formats.disk.tables import reach
 
 if TYPE_CHECKING:
     from array import array

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.codecs import inflate_raw, unzstd
 from vmport_formats.disk.layer import Found, Run, Unit
+from vmport_formats.disk.numbers import reach
 from vmport_formats.disk.qcow2.entries import (
     ALL_ZEROS,
     COMPRESSED,
@@ -18,7 +19,6 @@ from vmport_formats.disk.qcow2.entries import (
     overlapped,
 )
 from vmport_formats.disk.qcow2.header import Compression, Incompatible
-from vmport_formats.disk.tables import reach
 from vmport_formats.errors import CorruptInput, TruncatedInput
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from array import array
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.composer import Write
+from vmport_formats.disk.numbers import encoded
 from vmport_formats.disk.packing import (
     Effort,
     narrow_deflate_fast,
@@ -25,7 +26,6 @@ from vmport_formats.disk.qcow2.allocation import Allocation
 from vmport_formats.disk.qcow2.entries import ALL_ZEROS, COMPRESSED, COPIED
 from vmport_formats.disk.qcow2.first_cluster import Tables, first_cluster
 from vmport_formats.disk.qcow2.header import Compression
-from vmport_formats.disk.tables import encoded
 from vmport_formats.units import KIB, SECTOR
 
 if TYPE_CHECKING:

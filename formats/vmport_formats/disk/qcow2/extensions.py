@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -61,19 +60,28 @@ class EncryptionHeader(NamedTuple):
     length: int
 
 
-@dataclass(slots=True)
 class Extensions:
     """What the extensions say; filled while they are walked."""
 
-    backing_format: str | None = None
-    data_file: str | None = None
-    feature_names: bytes = b""
-    """As stored: entries of a byte for the kind (0 incompatible, 1 compatible, 2 autoclear), one
-    for the number of the bit, and the name."""
-    bitmaps: BitmapsPointer | None = None
-    encryption_header: EncryptionHeader | None = None
-    unknown: list[int] = field(default_factory=list)
-    """Types that are not understood, in order."""
+    __slots__ = (
+        "backing_format",
+        "bitmaps",
+        "data_file",
+        "encryption_header",
+        "feature_names",
+        "unknown",
+    )
+
+    def __init__(self) -> None:
+        self.backing_format: str | None = None
+        self.data_file: str | None = None
+        self.feature_names = b""
+        """As stored: entries of a byte for the kind (0 incompatible, 1 compatible, 2 autoclear),
+        one for the number of the bit, and the name."""
+        self.bitmaps: BitmapsPointer | None = None
+        self.encryption_header: EncryptionHeader | None = None
+        self.unknown: list[int] = []
+        """Types that are not understood, in order."""
 
 
 def read_extensions(source: ByteSource, header: Header) -> Extensions:
@@ -87,15 +95,16 @@ def read_extensions(source: ByteSource, header: Header) -> Extensions:
     """
     found = Extensions()
     seen: set[int] = set()
-    area = source.read_at(0, min(header.extensions_end, _FIRST_LOOK))
+    end = header.extensions_end
+    area = source.read_at(0, min(end, _FIRST_LOOK))
     offset = header.header_length
-    while offset < header.extensions_end:
-        if offset + PREFIX.size > header.extensions_end:
+    while offset < end:
+        if offset + PREFIX.size > end:
             raise _too_long(source, offset, header)
         area = _reaching(source, header, area, offset, offset + PREFIX.size)
         kind, length = PREFIX.unpack_from(area, offset)
         start = offset + PREFIX.size
-        if start + length > header.extensions_end:
+        if start + length > end:
             raise _too_long(source, offset, header)
         if kind == ExtensionType.END:
             break

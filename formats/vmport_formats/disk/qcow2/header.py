@@ -61,6 +61,14 @@ class Autoclear(IntFlag):
     RAW_DATA_FILE = 1 << 1
 
 
+_FIELDS: Final = {
+    Incompatible: "incompatible",
+    Compatible: "compatible",
+    Autoclear: "autoclear",
+}
+"""Of a `Header`: where the features of each kind are."""
+
+
 class Encryption(IntEnum):
     """How guest data is encrypted; metadata never is."""
 
@@ -143,13 +151,7 @@ class Header(NamedTuple):
 
     def has(self, feature: Incompatible | Compatible | Autoclear) -> bool:
         """Whether the image uses `feature`."""
-        match feature:
-            case Incompatible():
-                bits = self.incompatible
-            case Compatible():
-                bits = self.compatible
-            case Autoclear():
-                bits = self.autoclear
+        bits: int = getattr(self, _FIELDS[type(feature)])
         return bool(bits & int(feature))  # `&` with a flag would make a new flag
 
 

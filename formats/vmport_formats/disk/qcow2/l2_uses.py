@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from vmport_formats.disk.codecs import inflate_raw, unzstd
 from vmport_formats.disk.fetch import unpack
 from vmport_formats.disk.layer import Unit
+from vmport_formats.disk.numbers import decoded, reach
 from vmport_formats.disk.qcow2.entries import ALL_ZEROS, COMPRESSED, COPIED, OFFSET
 from vmport_formats.disk.qcow2.header import Compression, Incompatible
-from vmport_formats.disk.tables import decoded, reach
 from vmport_formats.errors import CorruptInput
 from vmport_formats.units import SECTOR
 

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.layer import Found, Run, cut, joined
+from vmport_formats.disk.numbers import reach
 from vmport_formats.disk.qcow2.claims import Claims
 from vmport_formats.disk.qcow2.clusters import Clusters
 from vmport_formats.disk.qcow2.entries import OFFSET, Taken, overlapped
@@ -25,7 +26,6 @@ from vmport_formats.disk.qcow2.header import (
 )
 from vmport_formats.disk.qcow2.info import read_info
 from vmport_formats.disk.qcow2.tables import read_snapshots
-from vmport_formats.disk.tables import reach
 from vmport_formats.errors import (
     CorruptInput,
     InputError,

@@ -9,7 +9,7 @@ from array import array
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.disk.tables import decoded, reach
+from vmport_formats.disk.numbers import decoded, reach
 from vmport_formats.source import read_exactly
 from vmport_formats.units import MIB
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from vmport_formats.disk.numbers import decoded, reach
 from vmport_formats.disk.qcow2.bitmap_tables import bitmap_tables
 from vmport_formats.disk.qcow2.entries import COPIED, OFFSET
 from vmport_formats.disk.qcow2.header import MAX_L1_TABLE, Incompatible
 from vmport_formats.disk.qcow2.l2_uses import L2Uses, Table, Use, copied
 from vmport_formats.disk.qcow2.tables import read_snapshots
-from vmport_formats.disk.tables import decoded, reach
 from vmport_formats.errors import CorruptInput
 
 if TYPE_CHECKING:

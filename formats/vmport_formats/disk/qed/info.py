@@ -7,7 +7,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
-from vmport_formats.disk.tables import decoded, largest
+from vmport_formats.disk.numbers import decoded
+from vmport_formats.disk.tables import largest
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.references import Reference, ReferenceKind
 from vmport_formats.source import read_exactly

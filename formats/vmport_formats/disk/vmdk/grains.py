@@ -7,8 +7,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmport_formats.disk.layer import Found, Run, Unit, cut
+from vmport_formats.disk.numbers import reach
 from vmport_formats.disk.occupancy import Occupancy
-from vmport_formats.disk.tables import reach
 from vmport_formats.disk.vmdk.packing import Unpacking, most_packed
 from vmport_formats.disk.vmdk.words import Pages, Words
 from vmport_formats.errors import CorruptInput, TruncatedInput

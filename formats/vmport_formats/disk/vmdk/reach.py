@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.disk.tables import reach
+from vmport_formats.disk.numbers import reach
 from vmport_formats.disk.vmdk.sparse import GRAIN_MARKER
 from vmport_formats.disk.vmdk.words import Pages, Words
 from vmport_formats.errors import TruncatedInput
