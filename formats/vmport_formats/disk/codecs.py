@@ -53,8 +53,11 @@ def inflate(packed: bytes, size: int) -> bytes | bytearray:
 
 def _inflate(packed: bytes, size: int, window: int) -> bytes | bytearray:
     if window in _fast:
-        with suppress(*_refusals):
+        try:
             data = _fast[window](packed, size)
+        except _refusals:
+            pass
+        else:
             if len(data) == size:
                 return data
     stream = zlib.decompressobj(window)

@@ -109,13 +109,17 @@ class DiskImage:
                 done += run.length
             return done
 
-    def fill(self, target: memoryview, offset: int, run: Run) -> None:
+    def fill(
+        self, target: memoryview, offset: int, run: Run, packed: bytes | None = None
+    ) -> None:
         """Put the bytes of `run`, of those that `runs` tells, into `target`, which is as long.
+
+        `packed`: see `fetch.read_packed`.
 
         Raises:
             CorruptInput, TruncatedInput, UnreadableInput: as `readinto`.
         """
-        self._fetcher.fill(target, offset, run)
+        self._fetcher.fill(target, offset, run, packed)
 
     def stream(
         self,

@@ -163,7 +163,7 @@ def sparse(run: Run) -> Iterator[Run]:
 def placed(runs: Iterable[Run], offset: int = 0) -> Iterator[tuple[int, Run]]:
     """The runs from `offset` of the disk on, `sparse`, each with its own offset."""
     for whole in runs:
-        for run in sparse(whole):
+        for run in sparse(whole) if whole.source is not None else (whole,):
             yield offset, run
             offset += run.length
 

@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.ahead import in_order, processors
+from vmport_formats.disk.fetch import read_packed
 from vmport_formats.disk.layer import divided, holds_data, placed
 from vmport_formats.errors import VmportError
 
@@ -31,7 +32,10 @@ def stream(
         workers = processors(_MOST_WORKERS)
 
     def fetched(job: _Job) -> list[Piece]:
-        return [(place, fetcher.fetch(place, run)) for place, run in job]
+        packed = read_packed([run for _, run in job])
+        return [
+            (place, fetcher.fetch(place, run, from_)) for (place, run), from_ in zip(job, packed)
+        ]
 
     work = _jobs(runs, offset, chunk)
     pieces = in_order(fetched, work, workers=workers, ahead=2 * workers, name="vmport-read")

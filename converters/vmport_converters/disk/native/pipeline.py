@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from vmport_converters.disk.native.content_digest import BLOCK, block_digest
 from vmport_converters.disk.native.portions import jobs
 from vmport_formats.ahead import in_order, processors
+from vmport_formats.disk.fetch import read_packed
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
@@ -116,12 +117,13 @@ class _Work:
 
     def _read(self, portion: Portion, target: memoryview) -> None:
         done = 0
-        for offset, run in portion.runs:
+        packed = read_packed([run for _, run in portion.runs])
+        for (offset, run), from_ in zip(portion.runs, packed, strict=True):
             start = offset - portion.start
             if done < start:
                 target[done:start] = _zeros(start - done)
             done = start + run.length
-            self._disk.fill(target[start:done], offset, run)
+            self._disk.fill(target[start:done], offset, run, from_)
         if done < len(target):
             target[done:] = _zeros(len(target) - done)
 

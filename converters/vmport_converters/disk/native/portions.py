@@ -62,23 +62,24 @@ def jobs(
 
 
 def _portions(data: Iterable[tuple[int, Run]], unit: int, most: int) -> Iterator[Portion]:
-    last: Portion | None = None
+    start = end = 0
+    runs: list[tuple[int, Run]] = []
     failure: VmportError | None = None
     try:
         for offset, run in data:
-            start = offset - offset % unit
-            end = -(-(offset + run.length) // unit) * unit
-            if last is not None and start <= last.end and start // most == last.start // most:
-                last.runs.append((offset, run))
-                last = last._replace(end=max(end, last.end))
+            first = offset - offset % unit
+            stop = -(-(offset + run.length) // unit) * unit
+            if runs and first <= end and first // most == start // most:
+                runs.append((offset, run))
+                end = max(end, stop)
                 continue
-            if last is not None:
-                yield last
-            last = Portion(start, end, [(offset, run)])
+            if runs:
+                yield Portion(start, end, runs)
+            start, end, runs = first, stop, [(offset, run)]
     except VmportError as error:
         failure = error
-    if last is not None:
-        yield last
+    if runs:
+        yield Portion(start, end, runs)
     if failure is not None:
         raise failure
 
@@ -86,5 +87,9 @@ def _portions(data: Iterable[tuple[int, Run]], unit: int, most: int) -> Iterator
 def _data(runs: Iterable[tuple[int, Run]], most: int) -> Iterator[tuple[int, Run]]:
     """The runs of data, cut where the disk's offset is a multiple of `most`."""
     for offset, run in placed(run for _, run in runs):
-        if holds_data(run):
+        if not holds_data(run):
+            continue
+        if offset % most + run.length <= most:
+            yield offset, run
+        else:
             yield from divided(offset, run, most)
