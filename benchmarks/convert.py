@@ -130,7 +130,7 @@ def _stream() -> _Job:
     )
     tool = shutil.which("vmdk-convert")
     if tool is not None:
-        ways += (_Way(OPEN_VMDK, (tool, "-n", "2", "-c", "1"), "not said"),)
+        ways += (_Way(OPEN_VMDK, (tool, "-n", "2", "-c", "1"), "yes"),)  # it calls fsync(2)
     return _Job(
         "stream",
         "raw → streamOptimized VMDK",
@@ -248,7 +248,7 @@ def chapter(options: Options) -> Chapter:
     size = source.path.stat().st_size
     text = _TEXT.format(what=source.what, virtual=size / (1 << 30), data=source.data / 1e6)
     if shutil.which("vmdk-convert") is None:
-        text += "\n\nOpen-vmdk's `vmdk-convert` is not on the PATH of this machine."
+        text += "\n\nOpen-vmdk's `vmdk-convert` is not on the PATH; CONTRIBUTING says how to build it."
     return Chapter("Converting", text, tuple(tables), tuple(goals))
 
 
