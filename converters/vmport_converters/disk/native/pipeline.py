@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_converters.disk.native.content_digest import BLOCK, block_digest
 from vmport_converters.disk.native.portions import jobs
+from vmport_converters.disk.native.zeros import data_spans, zeros
 from vmport_formats.ahead import in_order, processors
 from vmport_formats.disk.fetch import read_packed
 from vmport_formats.units import MIB
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _CHUNK: Final = MIB
 """Bytes of the disk that a thread works on at a time: what fits the processor's cache."""
 _MOST_WORKERS: Final = 16
-_ZEROS: Final = bytes(4 * MIB)
 
 
 class Piece(NamedTuple):
@@ -102,7 +102,7 @@ class _Work:
         for portion in job:
             end = at + portion.end - portion.start
             self._read(portion, view[at:end])
-            blocks_here = _spans(buffer, at, end, BLOCK)
+            blocks_here = data_spans(buffer, at, end, BLOCK)
             if self._hashed:
                 blocks += (
                     (
@@ -121,11 +121,11 @@ class _Work:
         for (offset, run), from_ in zip(portion.runs, packed, strict=True):
             start = offset - portion.start
             if done < start:
-                target[done:start] = _zeros(start - done)
+                target[done:start] = zeros(start - done)
             done = start + run.length
             self._disk.fill(target[start:done], offset, run, from_)
         if done < len(target):
-            target[done:] = _zeros(len(target) - done)
+            target[done:] = zeros(len(target) - done)
 
     def _pieces(
         self, shift: int, buffer: bytearray, spans: list[tuple[int, int]]
@@ -142,10 +142,6 @@ class _Work:
                 yield Piece(shift + place, plain if packed is None else packed, packed is not None)
 
 
-def _zeros(length: int) -> bytes | memoryview:
-    return memoryview(_ZEROS)[:length] if length <= len(_ZEROS) else bytes(length)
-
-
 def _grains(
     buffer: bytearray, spans: list[tuple[int, int]], grain: int
 ) -> Iterator[tuple[int, int]]:
@@ -153,7 +149,7 @@ def _grains(
         yield from spans
     elif grain < BLOCK:
         for start, end in spans:
-            yield from _spans(buffer, start, end, grain)
+            yield from data_spans(buffer, start, end, grain)
     else:  # a grain is data when one of its blocks is
         last: tuple[int, int] | None = None
         for start, end in spans:
@@ -167,26 +163,6 @@ def _grains(
             last = start, end
         if last is not None:
             yield last
-
-
-def _spans(buffer: bytearray, at: int, end: int, size: int) -> list[tuple[int, int]]:
-    """Where from `at` to `end`, in steps of `size`, the buffer is not all zeros.
-
-    To compare with zeros by `startswith` takes neither a copy nor a look at each byte by itself.
-    """
-    zeros = _ZEROS if len(_ZEROS) == size else memoryview(_ZEROS)[:size]
-    spans: list[tuple[int, int]] = []
-    begin = -1
-    for place in range(at, end, size):
-        if buffer.startswith(zeros, place, place + size):
-            if begin >= 0:
-                spans.append((begin, place))
-                begin = -1
-        elif begin < 0:
-            begin = place
-    if begin >= 0:
-        spans.append((begin, end))
-    return spans
 
 
 def _starts(spans: list[tuple[int, int]], size: int) -> Iterator[int]:

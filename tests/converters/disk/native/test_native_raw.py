@@ -346,6 +346,22 @@ def test_conversions_to_raw(
         assert None in digests
 
 
+@pytest.mark.needs_root
+@pytest.mark.needs("mkfs.btrfs", "mkfs.ext4")
+@pytest.mark.parametrize("verify", [True, False])
+def test_zeros_that_the_source_stores_become_holes(verify: bool, systems: dict[str, Path]) -> None:
+    block = 64 * KIB  # a file system may give a file more than was written
+    with two_folders(systems, "ext4", "ext4") as (ours, theirs):
+        data = [bytes([number % 5]) * block for number in range(160)]
+        (ours / "source").write_bytes(b"".join(data) + bytes(5000))
+        request = Request(str(ours / "source"), str(theirs / "target.raw"), verify=verify)
+        convert(request)
+        target = theirs / "target.raw"
+        assert target.read_bytes() == (ours / "source").read_bytes()
+        expected = [(start * block, (start + 4) * block) for start in range(1, len(data), 5)]
+        assert data_ranges(target) == expected
+
+
 @given(
     clusters=st.lists(st.sampled_from(Kind), min_size=1, max_size=64),
     seed=st.integers(0, 1 << 32),
