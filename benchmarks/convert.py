@@ -248,7 +248,9 @@ def chapter(options: Options) -> Chapter:
     size = source.path.stat().st_size
     text = _TEXT.format(what=source.what, virtual=size / (1 << 30), data=source.data / 1e6)
     if shutil.which("vmdk-convert") is None:
-        text += "\n\nOpen-vmdk's `vmdk-convert` is not on the PATH; CONTRIBUTING says how to build it."
+        text += (
+            "\n\nOpen-vmdk's `vmdk-convert` is not on the PATH; CONTRIBUTING says how to build it."
+        )
     return Chapter("Converting", text, tuple(tables), tuple(goals))
 
 
