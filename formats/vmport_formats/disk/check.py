@@ -112,20 +112,36 @@ class CheckReport:
         return not self.counts[Severity.ERROR] and not self.counts[Severity.LEAK]
 
 
+class _Kept(Counter[Severity]):
+    """How many faults of each severity are kept."""
+
+    full = False
+    """Whether no further error is."""
+
+
 class Faults:
     """Hears what a check finds, and how far it is; however many faults, its memory is bounded."""
 
     def __init__(
-        self, name: str, on_progress: Callable[[float], object] = lambda _share: None
+        self,
+        name: str,
+        on_progress: Callable[[float], object] = lambda _share: None,
+        *,
+        deaf: bool = False,
     ) -> None:
-        """`name` is the file they are in, unless they say otherwise."""
+        """`name` is the file they are in, unless they say otherwise.
+
+        A `deaf` one is for who walks tables again, whose faults are known.
+        """
+        self.deaf = deaf
         self._on_progress = on_progress
         self._begin, self._share = 0.0, 1.0
         self._told = 0.0
         self.name = name
         self.found: list[Fault] = []
         self.counts: Counter[Severity] = Counter()
-        self._kept: Counter[Severity] = Counter()
+        self._kept = _Kept()
+        self._kept.full = deaf
         self.complete = True
 
     @property
@@ -155,13 +171,27 @@ class Faults:
         if self._keeps(fault.severity, fault.count):
             self.found.append(fault)
 
+    @property
+    def full(self) -> bool:
+        """Whether one more error would only be counted: who has many need not put them in words."""
+        return self._kept.full
+
+    def count(self, errors: int) -> None:
+        """So many more errors, where `full` says that none of them would be kept."""
+        if not self.deaf:
+            self.counts[Severity.ERROR] += errors
+
     def _keeps(self, severity: Severity, count: int) -> bool:
         """Whether a fault that is true of so many clusters is kept; it is counted in any case."""
+        if self.deaf:
+            return False
         self.counts[severity] += count
         kept = self._kept[severity]
-        if kept < _KEPT:
-            self._kept[severity] = kept + 1
-        return kept < _KEPT
+        if kept >= _KEPT:
+            return False
+        self._kept[severity] = kept + 1
+        self._kept.full |= severity is Severity.ERROR and kept + 1 == _KEPT
+        return True
 
     def error(self, code: str, at: int | str | None, text: str, count: int = 1) -> None:
         """Something that loses data."""

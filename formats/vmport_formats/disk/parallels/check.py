@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.check import Statistics
 from vmport_formats.disk.parallels.info import BAT, read_header
-from vmport_formats.disk.placements import Kind, Placements, entries
+from vmport_formats.disk.placements import Beyond, Kind, Placements, entries
 from vmport_formats.units import SECTOR
 
 if TYPE_CHECKING:
@@ -35,13 +35,24 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     found.reserve(0, data, "the header or the block table")
     if extension := header.extension_offset * SECTOR:
         found.reserve(extension, cluster, "the format extension")
+
+    def misplaced(entry: int) -> bool:
+        return entry * unit > data and (entry * unit - data) % cluster > 0
+
     stretches = entries(
-        source, BAT, header.bat_entries, width=4, order="little", marks={0}, step=cluster // unit
+        source,
+        BAT,
+        header.bat_entries,
+        width=4,
+        order="little",
+        marks={0},
+        step=cluster // unit,
+        beyond=Beyond(max(1, -(-source.size // unit)), faults, more=misplaced),
     )
     for first, count, value in stretches:
         faults.done((first + count) / header.bat_entries)
         place, at = BAT + _ENTRY * first, value * unit
-        if at > data and (at - data) % cluster:
+        if misplaced(value):
             text = (
                 f"this block table entry points to {at:#x}; must be a multiple of the cluster size "
                 f"of {cluster} behind the start of the data at {data:#x}"

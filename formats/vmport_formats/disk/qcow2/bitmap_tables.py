@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vmport_formats.disk.numbers import decoded, reach
+from vmport_formats.disk.placements import Beyond, entries
 from vmport_formats.disk.qcow2.entries import OFFSET
 from vmport_formats.disk.qcow2.tables import read_bitmaps
 from vmport_formats.source import read_exactly
@@ -16,6 +16,7 @@ from vmport_formats.source import read_exactly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vmport_formats.disk.check import Faults
     from vmport_formats.disk.qcow2.extensions import BitmapsPointer
     from vmport_formats.disk.qcow2.header import Header
     from vmport_formats.source import ByteSource
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 _ENTRY = Struct(">QIIBBHI")
 _RESERVED: Final = 0xFF00_0000_0000_01FE
 _ALL_ONES: Final = 1
-_BATCH: Final = 1 << 16
 
 
 class BitmapTable(NamedTuple):
@@ -36,23 +36,26 @@ class BitmapTable(NamedTuple):
     """Entries of 8 bytes."""
 
     def entries(
-        self, source: ByteSource, cluster_size: int
+        self, source: ByteSource, cluster_size: int, faults: Faults
     ) -> Iterator[tuple[int, int, str | None]]:
-        """Of each that is not 0, its place, where it points (0: nowhere), and what is wrong."""
-        for first in range(0, self.size, _BATCH):
-            start = self.at + 8 * first
-            if start >= source.size:
-                return
-            data = source.read_at(start, 8 * min(_BATCH, self.size - first))
-            entries = decoded(data[: len(data) // 8 * 8], 8, "big")
-            index = 0
-            while index < len(entries):
-                entry = entries[index]
-                if entry:
-                    yield (start + 8 * index, *_pointed(entry, source.size, cluster_size))
-                    index += 1
-                else:
-                    index += reach(entries, index, len(entries), 0)
+        """Of each that is not 0, its place, where it points (0: nowhere), and what is wrong.
+
+        Those behind the end of the file do not come when `faults` has heard of enough.
+        """
+        size = source.size
+        found = entries(
+            source,
+            self.at,
+            self.size,
+            width=8,
+            order="big",
+            marks={0},
+            step=0,
+            # Larger ones set bits that are reserved, or say that all bits are set and yet point.
+            beyond=Beyond(max(_ALL_ONES + 1, size), faults),
+        )
+        for index, _, entry in found:
+            yield (self.at + 8 * index, *_pointed(entry, size, cluster_size))
 
 
 def _pointed(entry: int, size: int, cluster_size: int) -> tuple[int, str | None]:

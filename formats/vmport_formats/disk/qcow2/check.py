@@ -4,6 +4,8 @@ The counts of errors and leaks are those of ``qemu-img check``, with these excep
 table that several snapshots share counts once; so does a cluster with more uses than a count can
 hold; an L1 entry that points to the header is told as that, and the header not taken for a table;
 entries that readers refuse for what flags they set count, even where qemu-img passes over them.
+Where hostile tables would be walked over and over, what goes beyond the length of the file is not:
+L2 tables that begin inside a cluster, and L1 tables of snapshots.
 
 Source: qemu's ``docs/interop/qcow2.rst``, "Host cluster management", "Cluster mapping".
 """
@@ -203,7 +205,7 @@ class _Check:
                 faults.error("qcow2.refcount", cluster * self._size, text)
 
     def _all_uses(self) -> Iterator[Use]:
-        yield from self._uses.walk(Faults(self._source.name), deep=False)
+        yield from self._uses.walk(Faults(self._source.name, deaf=True), deep=False)
         for index, entry in self._stored.entries():
             if self._stored.readable(entry):
                 place = self._stored.table_at + 8 * index

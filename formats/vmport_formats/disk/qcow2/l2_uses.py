@@ -5,6 +5,7 @@ Source: qemu's ``docs/interop/qcow2.rst``, "Cluster mapping".
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.codecs import inflate_raw, unzstd
@@ -17,7 +18,6 @@ from vmport_formats.errors import CorruptInput
 from vmport_formats.units import SECTOR
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterator
 
     from vmport_formats.disk.check import Faults
@@ -92,7 +92,11 @@ class L2Uses:
         entries = words[0::2] if self._extended else words
         bitmaps = words[1::2] if self._extended else None
         index, following = 0, 0
+        whole = bitmaps is None and not self._has_data_file
         while index < len(entries):
+            if whole and faults.full:
+                entries[index:] = self._in_file(entries[index:], table, faults)
+                whole = False
             entry = entries[index]
             bitmap = bitmaps[index] if bitmaps else 0
             place = table.at + self._width * index
@@ -109,7 +113,8 @@ class L2Uses:
             else:
                 count = self._alike(entries, bitmaps, index)
                 at = entry & OFFSET
-                self._check_entry(entry, bitmap, place, count, faults)
+                if not faults.deaf:
+                    self._check_entry(entry, bitmap, place, count, faults)
                 if at or (self._has_data_file and entry & COPIED):
                     if table.active:
                         self.allocated += count
@@ -117,6 +122,32 @@ class L2Uses:
                         following = at + count * self._size
                     yield from self._placed(entry, place, count, table, faults)
             index += count
+
+    def _in_file(self, entries: array[int], table: Table, faults: Faults) -> array[int]:
+        """The same with those that point behind the end of the file counted, and 0 for them."""
+        size = self._source.size
+        end = max(size, self._stored.reach * self._size)
+        at_packed, end_packed = (1 << self._offset_bits) - 1, size + self._size
+
+        def lost(entry: int) -> bool:
+            if entry & COMPRESSED:
+                return entry & at_packed >= end_packed
+            return entry & OFFSET >= end
+
+        gone = list(filter(lost, entries))
+        if not gone:
+            return entries
+        for entry in gone:
+            if entry & COMPRESSED:
+                faults.count(2 if entry & COPIED else 1)
+                self.compressed += table.active
+                continue
+            wrong = bool(entry & self._reserved) + bool((entry & OFFSET) % self._size)
+            faults.count(1 + wrong + (table.active and bool(entry & COPIED)))
+        if table.active:
+            self.allocated += len(gone)
+            self.fragmented += len(gone)
+        return array(entries.typecode, [0 if lost(entry) else entry for entry in entries])
 
     def _alike(self, entries: array[int], bitmaps: array[int] | None, index: int) -> int:
         """How many entries go on as this one does: the next cluster of the file, or none."""
@@ -152,7 +183,9 @@ class L2Uses:
         inside = count
         if not self._has_data_file:
             inside = min(count, max(0, -(-(size - at) // self._size)))
-            if inside < count:
+            if inside < count and faults.full:
+                faults.count(count - inside)
+            elif inside < count:
                 text = (
                     f"this L2 table entry points to {at + inside * self._size:#x}, but the file "
                     f"ends at {size:#x}"
@@ -162,10 +195,10 @@ class L2Uses:
                 what = "the L2 table entry"
                 step = 0 if at % self._size else self._width
                 yield Use(at, inside * self._size, what, place, step, table.times)
-        if table.active:
-            self._checkcopied(entry, place, count, faults)
+        if table.active and not faults.deaf:
+            self._check_copied(entry, place, count, faults)
 
-    def _checkcopied(self, entry: int, place: int, count: int, faults: Faults) -> None:
+    def _check_copied(self, entry: int, place: int, count: int, faults: Faults) -> None:
         flagged = bool(entry & COPIED)
         at = entry & OFFSET
         if self._has_data_file:
@@ -175,6 +208,10 @@ class L2Uses:
         first = at // self._size
         for start, numbers in self._stored.ranges(first, first + count):
             if numbers is None or _all_fit(numbers, ones=flagged):
+                continue
+            if faults.full:
+                ones = numbers.count(1)
+                faults.count(len(numbers) - ones if flagged else ones)
                 continue
             for index, stored in enumerate(numbers):
                 if (stored == 1) != flagged:
@@ -213,6 +250,9 @@ class L2Uses:
             self.compressed += 1
             self.fragmented += 1
         if at + length - self._source.size >= self._size:
+            if faults.full:
+                faults.count(1)
+                return
             text = (
                 f"this L2 table entry points to {length} compressed bytes at {at:#x}, but the file "
                 f"ends at {self._source.size:#x}"

@@ -54,6 +54,12 @@ class StoredRefcounts:
             else:
                 index += reach(self.table, index, len(self.table), 0)
 
+    @property
+    def reach(self) -> int:
+        """The first cluster behind all that have a count."""
+        used = len(self.table.tobytes().rstrip(b"\0"))
+        return -(-used // self.table.itemsize) * self.per_block
+
     def readable(self, entry: int) -> bool:
         """Whether this entry can be that of a block; one behind the file's end is of zeros."""
         return not (entry & ~RESERVED) % self._size

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vmport_formats.disk.numbers import decoded, reach
+from vmport_formats.disk.placements import Beyond, entries
 from vmport_formats.disk.qcow2.bitmap_tables import bitmap_tables
 from vmport_formats.disk.qcow2.entries import COPIED, OFFSET
 from vmport_formats.disk.qcow2.header import MAX_L1_TABLE, Incompatible
@@ -59,12 +59,27 @@ class Uses:
         yield from self._bitmaps(faults)
         tables: dict[int, Table] = {}
         yield from self._l1(header.l1_table_offset, header.l1_size, 40, tables, faults, active=True)
+        length = 0
         for snapshot in snapshots:
+            length += 8 * snapshot.entry.l1_size
+            if length > max(self._source.size, MAX_L1_TABLE):
+                # Each can be as long as the file, and there can be thousands.
+                faults.complete = False
+                text = "the L1 tables of snapshots up to this one are longer than the whole file"
+                faults.error("qcow2.snapshot-table", snapshot.entry.at, text)
+                break
             yield from self._snapshot(snapshot.entry, tables, faults)
+        misplaced = 0
         for number, table in enumerate(tables.values()):
             faults.done(number / len(tables))
             what = "the L1 table entry"
             yield Use(table.at, self._size, what, table.place, times=table.times)
+            if table.at % self._size:
+                # Each byte of the file can be in as many as a cluster has bytes.
+                misplaced += self._size
+                if misplaced > self._source.size:
+                    faults.complete = False
+                    continue
             yield from self.l2.of(table, faults, deep=deep)
 
     def _snapshots(self, faults: Faults) -> list[_Placed]:
@@ -74,11 +89,11 @@ class Uses:
         if self._has_data_file:
             faults.error("qcow2.snapshot-table", 60, "has snapshots, but its data in another file")
         try:
-            entries = read_snapshots(self._source, header)
+            snapshots = read_snapshots(self._source, header)
         except CorruptInput as error:
             faults.stop(error)
             return []
-        return [_Placed(entry, _end_of(self._source, entry)) for entry in entries]
+        return [_Placed(entry, _end_of(self._source, entry)) for entry in snapshots]
 
     def _snapshot(
         self, entry: SnapshotEntry, tables: dict[int, Table], faults: Faults
@@ -114,14 +129,10 @@ class Uses:
             text = f"{what} lies at {at:#x}, but the file ends at {self._source.size:#x}"
             faults.error("qcow2.l1-table", place, text)
             return
-        data = self._source.read_at(at, 8 * size)
-        entries = decoded(data[: len(data) // 8 * 8], 8, "big")
-        index = 0
-        while index < len(entries):
-            entry = entries[index]
-            if not entry:
-                index += reach(entries, index, len(entries), 0)
-                continue
+        beyond = self._beyond(faults, active=active)
+        for index, _, entry in entries(
+            self._source, at, size, width=8, order="big", marks={0}, step=0, beyond=beyond
+        ):
             where = at + 8 * index
             offset = self._l1_entry(entry, where, faults, active=active)
             if offset and (known := tables.get(offset)):
@@ -129,7 +140,16 @@ class Uses:
             elif offset:
                 guest = index * self.l2.covered
                 tables[offset] = Table(offset, where, 1, active, guest)
-            index += 1
+
+    def _beyond(self, faults: Faults, *, active: bool) -> Beyond:
+        """L1 entries that point behind the end of the file, to what has no reference count."""
+
+        def more(entry: int) -> int:
+            wrong = bool(entry & _RESERVED) + bool((entry & OFFSET) % self._size)
+            return wrong + (active and bool(entry & COPIED))
+
+        reach = self._stored.reach * self._size if active else 0
+        return Beyond(max(self._source.size, reach), faults, OFFSET, more)
 
     def _l1_entry(self, entry: int, where: int, faults: Faults, *, active: bool) -> int:
         """Where it points; faults are noted."""
@@ -179,7 +199,7 @@ class Uses:
                     f"{self._source.size:#x}"
                 )
                 faults.error("qcow2.bitmaps", bitmap.place, text)
-            for place, offset, problem in bitmap.entries(self._source, self._size):
+            for place, offset, problem in bitmap.entries(self._source, self._size, faults):
                 if problem is not None:
                     faults.error("qcow2.bitmaps", place, f"this bitmap table entry {problem}")
                 elif offset:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.check import Statistics
-from vmport_formats.disk.placements import Kind, Placements, entries
+from vmport_formats.disk.placements import Beyond, Kind, Placements, entries
 from vmport_formats.disk.qed.info import read_header
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     upper = Kind("L1 table entry", "qed.l1-entry", _ENTRY, table)
     lower = Kind("L2 table entry", "qed.l2-entry", _ENTRY, cluster)
     seen: set[int] = set()
+    beyond = Beyond(source.size, faults)
     tables = entries(
         source,
         header.l1_table_offset,
@@ -43,6 +44,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
         order="little",
         marks={0},
         step=0,
+        beyond=beyond,
     )
     for first, _, at in tables:
         faults.done(first * _ENTRY / table)
@@ -52,7 +54,14 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
         elif found.place(upper, place, at, block=False) and at not in seen:
             seen.add(at)
             clusters = entries(
-                source, at, table // _ENTRY, width=8, order="little", marks={0, 1}, step=cluster
+                source,
+                at,
+                table // _ENTRY,
+                width=8,
+                order="little",
+                marks={0, 1},
+                step=cluster,
+                beyond=beyond,
             )
             for number, count, value in clusters:
                 place = at + _ENTRY * number

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.check import Statistics
-from vmport_formats.disk.placements import Kind, Placements, entries
+from vmport_formats.disk.placements import Beyond, Kind, Placements, entries
 from vmport_formats.disk.vdi.info import read_layout
 
 if TYPE_CHECKING:
@@ -33,7 +33,16 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
     found = Placements(source, faults)
     found.reserve(0, header.data_offset, "the header or the block map")
     in_use = 0
-    stretches = entries(source, table, header.blocks, width=4, order="little", marks=_MARKS, step=1)
+    stretches = entries(
+        source,
+        table,
+        header.blocks,
+        width=4,
+        order="little",
+        marks=_MARKS,
+        step=1,
+        beyond=Beyond(header.blocks, faults),
+    )
     for first, count, value in stretches:
         faults.done((first + count) / header.blocks)
         place = table + _ENTRY * first

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.check import Statistics
-from vmport_formats.disk.placements import Kind, Placements, entries
+from vmport_formats.disk.placements import Beyond, Kind, Placements, entries
 from vmport_formats.disk.vhd.footers import find_back, find_front
 from vmport_formats.disk.vhd.info import read_vhd
 from vmport_formats.disk.vhd.layout import (
@@ -75,6 +75,7 @@ def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> 
         order="big",
         marks={UNUSED_ENTRY},
         step=stride // SECTOR,
+        beyond=Beyond(-(-source.size // SECTOR), faults),
     )
     for first, count, sector in stretches:
         found.place(kind, header.table_offset + _ENTRY * first, sector * SECTOR, count)

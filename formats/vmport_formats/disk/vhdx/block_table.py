@@ -43,7 +43,7 @@ _PRESENT: Final = frozenset({State.FULLY_PRESENT, State.PARTIALLY_PRESENT})
 _SECTORS_PER_CHUNK: Final = 1 << 23  # whose bitmap fills one block of 1 MiB
 # A longer table is not read for misplaced blocks: this is 1 TiB in blocks of 1 MiB.
 _MAX_SCANNED_ENTRIES: Final = 1 << 20
-_SCAN: Final = 1 << 13  # entries at a time
+_SCAN: Final = 1 << 10  # entries at a time
 
 
 def offset_in(entry: int) -> int:
@@ -97,9 +97,12 @@ def check_block_table(
         if other.length
     ]
     for first in range(0, entries, _SCAN):
-        table = array(
-            "Q", source.read_at(region.offset + 8 * first, 8 * min(_SCAN, entries - first))
-        )
+        count = min(_SCAN, entries - first)
+        data = source.read_at(region.offset + ENTRY * first, ENTRY * count)
+        mark = data[:ENTRY]
+        if mark and mark[0] & STATE_MASK not in _PRESENT and data == mark * count:
+            continue
+        table = array("Q", data)
         if sys.byteorder == "big":
             table.byteswap()
         present = [entry for entry in table if entry & STATE_MASK in _PRESENT]

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 _UNPLACED: Final = frozenset({0, 1, 2, 3, 5})
 """Whole entries: the states without a place."""
-_PLACED: Final = frozenset({State.FULLY_PRESENT, State.PARTIALLY_PRESENT})
+_RESERVED: Final = int(State.RESERVED)
+_FULLY: Final = int(State.FULLY_PRESENT)
+_PARTIALLY: Final = int(State.PARTIALLY_PRESENT)
 
 
 def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> Statistics:
@@ -99,13 +101,13 @@ def _check_blocks(vhdx: Vhdx, faults: Faults) -> Statistics:
         state = value & STATE_MASK
         is_bitmap = index == ratio
         kind = bitmap if is_bitmap else block
-        if state == State.RESERVED or (is_bitmap and state not in {0, State.FULLY_PRESENT}):
+        if state == _RESERVED or (is_bitmap and state not in {0, _FULLY}):
             text = f"this {kind.name} is in state {state}, which is none that it can have"
             faults.error(kind.code, place, text, together)
-        elif state == State.PARTIALLY_PRESENT and not metadata.has_parent:
+        elif state == _PARTIALLY and not metadata.has_parent:
             text = f"this {kind.name} is in state {state}, which only a disk with a parent can have"
             faults.error(kind.code, place, text, together)
-        if state not in _PLACED or (is_bitmap and not metadata.has_parent):
+        if state not in {_FULLY, _PARTIALLY} or (is_bitmap and not metadata.has_parent):
             continue
         try:
             at = offset_in(value)
@@ -116,7 +118,7 @@ def _check_blocks(vhdx: Vhdx, faults: Faults) -> Statistics:
             with_bitmap.add(chunk)
             found.place(bitmap, place, at, block=False)
             continue
-        if state == State.PARTIALLY_PRESENT:
+        if state == _PARTIALLY:
             partly.add(chunk)
         last = chunk * ratio + index + together == blocks
         short = -metadata.virtual_disk_size % size if last else 0

@@ -7,13 +7,13 @@ Sparse Extents"; for seSparse, what qemu knows of it.
 from __future__ import annotations
 
 from contextlib import suppress
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_formats.disk.check import Statistics
 from vmport_formats.disk.fetch import unpack
 from vmport_formats.disk.layer import Found
-from vmport_formats.disk.placements import Kind, Placements, entries
+from vmport_formats.disk.placements import Beyond, Kind, Placements, entries
+from vmport_formats.disk.vmdk.copies import Span, compare, paired
 from vmport_formats.disk.vmdk.descriptor import ExtentType
 from vmport_formats.disk.vmdk.esx import (
     COWD_HEADER,
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
 _TABLES_OF_DEEP: Final = 1 / 16
 """The share of the time that is for tables where all grains are unpacked, too."""
-_PART: Final = 1 << 20
-"""Bytes of tables that are compared with their copies at a time."""
+_ANY: Final = 1 << 40
+"""As long as no compressed grain can be."""
 
 
 def check(source: ByteSource, opener: Opener, faults: Faults, *, deep: bool) -> Statistics:
@@ -195,15 +195,6 @@ def _check_extent(
     )
 
 
-class _Span(NamedTuple):
-    """Grain tables that follow each other in the directory and in the file."""
-
-    number: int
-    """Of the first."""
-    tables: int
-    at: int
-
-
 def _tables(
     source: ByteSource,
     shape: _Shape,
@@ -211,7 +202,7 @@ def _tables(
     found: Placements,
     faults: Faults,
     what: str = "grain directory",
-) -> Iterator[_Span]:
+) -> Iterator[Span]:
     """The grain tables that a directory places in the file."""
     pointers = shape.pointers
     kind = Kind(f"{what} entry", "vmdk.grain-directory-entry", pointers.width, shape.table)
@@ -223,6 +214,7 @@ def _tables(
         order="little",
         marks={0},
         step=pointers.table_step,
+        beyond=Beyond(pointers.table_limit(source.size), faults),
     ):
         for index, together in _alike(
             pointers.table, value, count, pointers.table_step, shape.table
@@ -236,7 +228,7 @@ def _tables(
             if at is None:
                 continue
             if inside := found.place(kind, place, at, together, block=False):
-                yield _Span(number + index, inside, at)
+                yield Span(number + index, inside, at)
 
 
 def _alike(
@@ -263,19 +255,27 @@ def _offset(decoded: object) -> int:
 def _check_tables(
     source: ByteSource,
     shape: _Shape,
-    span: _Span,
+    span: Span,
     found: Placements,
     faults: Faults,
     *,
     marked: bool,
 ) -> None:
     pointers = shape.pointers
-    kind = Kind("grain table entry", "vmdk.grain-table-entry", pointers.width, shape.grain)
+    length = _ANY if pointers.packed else shape.grain
+    kind = Kind("grain table entry", "vmdk.grain-table-entry", pointers.width, length)
     begin = span.number * pointers.table_entries
     size = min(span.tables * pointers.table_entries, shape.grains - begin)
     step = 0 if pointers.packed else pointers.grain_step
     for first, count, value in entries(
-        source, span.at, size, width=pointers.width, order="little", marks={0}, step=step
+        source,
+        span.at,
+        size,
+        width=pointers.width,
+        order="little",
+        marks={0},
+        step=step,
+        beyond=Beyond(pointers.grain_limit(source.size), faults),
     ):
         for index, together in _alike(pointers.grain, value, count, step, shape.grain):
             grain = begin + first + index
@@ -290,7 +290,7 @@ def _check_tables(
                 found.place(kind, place, at, together, short=short)
             elif how is Found.PACKED:
                 length = _packed_length(source, shape, grain, at, faults, marked=marked)
-                found.place(kind._replace(length=length), place, at)
+                found.place(kind, place, at, length=length)
 
 
 def _packed_length(
@@ -315,7 +315,7 @@ def _check_copies(
     source: ByteSource,
     shape: _Shape,
     directory: int,
-    tables: list[_Span],
+    tables: list[Span],
     found: Placements,
     faults: Faults,
 ) -> None:
@@ -324,60 +324,14 @@ def _check_copies(
     what = "redundant grain directory"
     found.reserve(directory, width * shape.tables, f"the {what}")
     copies = list(_tables(source, shape, directory, found, faults, what))
-    for number, count, one, other in _paired(tables, copies, shape.table):
+    for number, count, one, other in paired(tables, copies, shape.table):
         if one is None or other is None:
             which = "grain directory" if one is None else what
             text = f"grain table {number} is missing in the {which}, but not in the other one"
             place = directory + width * number
             faults.error("vmdk.redundant-directory", place, text, count)
             continue
-        for start in range(0, count * shape.table, _PART):
-            length = min(_PART, count * shape.table - start)
-            _compare(source, one + start, other + start, length, width, faults)
-
-
-def _paired(
-    tables: list[_Span], copies: list[_Span], size: int
-) -> Iterator[tuple[int, int, int | None, int | None]]:
-    """Number, how many, and offsets in both: None where one has no table."""
-    edges = sorted(
-        {edge for span in (*tables, *copies) for edge in (span.number, span.number + span.tables)}
-    )
-    ones, others = iter(tables), iter(copies)
-    one, other = next(ones, None), next(others, None)
-    for number, following in pairwise(edges):
-        while one is not None and one.number + one.tables <= number:
-            one = next(ones, None)
-        while other is not None and other.number + other.tables <= number:
-            other = next(others, None)
-        places = [
-            span.at + (number - span.number) * size
-            if span is not None and span.number <= number
-            else None
-            for span in (one, other)
-        ]
-        if places != [None, None]:
-            yield number, following - number, places[0], places[1]
-
-
-def _compare(
-    source: ByteSource, one: int, other: int, length: int, width: int, faults: Faults
-) -> None:
-    """A part of a table, or of several, and the copy of it."""
-    if not any(next(source.data_ranges(at, length), None) for at in (one, other)):
-        return
-    first, second = source.read_at(one, length), source.read_at(other, length)
-    if first == second:
-        return
-    different = [
-        index
-        for index in range(0, length, width)
-        if first[index : index + width] != second[index : index + width]
-    ]
-    text = f"this copy of a grain table entry differs from the entry at {one + different[0]:#x}" + (
-        f", and so do {len(different) - 1} more behind it" if different[1:] else ""
-    )
-    faults.error("vmdk.redundant-table", other + different[0], text, len(different))
+        compare(source, one, other, count * shape.table, width, faults)
 
 
 def _unpack_all(

@@ -64,6 +64,14 @@ class Pointers(Protocol):
         """
         ...
 
+    def table_limit(self, size: int) -> int:
+        """From here on, no entry is of a table in a file of `size` bytes."""
+        ...
+
+    def grain_limit(self, size: int) -> int:
+        """From here on, no entry is of a grain in a file of `size` bytes."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SectorPointers:
@@ -95,6 +103,12 @@ class SectorPointers:
         if entry == _ZEROED and self.zeroed:
             return Found.ZERO, 0
         return Found.PACKED if self.packed else Found.STORED, entry * SECTOR
+
+    def table_limit(self, size: int) -> int:
+        """See `Pointers`."""
+        return max(_ZEROED + 1, -(-size // SECTOR))
+
+    grain_limit = table_limit
 
 
 def cowd_pointers(grain_size: int) -> SectorPointers:
@@ -128,13 +142,24 @@ class SeSparsePointers:
             return None
         if entry >> 32 != _TABLE:
             raise ValueError(f"is {entry:#x}, which is neither 0 nor {_TABLE:#x} and an index")
-        size = self.table_entries * self.width
         index = entry & 0xFFFF_FFFF
-        at = self.layout.tables + index * size
-        if at + size > self.layout.tables_end:
-            count = (self.layout.tables_end - self.layout.tables) // size
-            raise ValueError(f"is for grain table {index}; there is room for {count}")
-        return at
+        if index >= self._tables:
+            raise ValueError(f"is for grain table {index}; there is room for {self._tables}")
+        return self.layout.tables + index * self.table_entries * self.width
+
+    @property
+    def _tables(self) -> int:
+        """How many there is room for."""
+        size = self.layout.tables_end - self.layout.tables
+        return size // (self.table_entries * self.width)
+
+    def table_limit(self, size: int) -> int:
+        """See `Pointers`."""
+        return (_TABLE << 32) + self._tables
+
+    def grain_limit(self, size: int) -> int:
+        """See `Pointers`."""
+        return _STORED + 1 << _KIND
 
     def grain(self, entry: int) -> tuple[Found, int]:
         """See `Pointers`."""
