@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from vmport_converters.disk.native.identity import identity_of
 from vmport_converters.disk.plan import Compression
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import UsageError
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _RAW_GRAIN: Final = 4 * KIB
 """The block of most file systems: zeros are holes as finely as these can tell."""
-_LABEL: Final = 64 * KIB
-"""Bytes of a disk from its start that tell it from others: boot sector, partition tables, ids."""
 
 
 def composer_for(plan: Conversion, name: str, disk: DiskImage) -> Composer:
@@ -31,20 +29,11 @@ def composer_for(plan: Conversion, name: str, disk: DiskImage) -> Composer:
         UsageError: the format, with these options, has no place for all that.
         InputError: the disk cannot be read.
     """
-    identity = _identity(plan, name, disk)
+    identity = identity_of(plan, name, disk)
     try:
         return _COMPOSERS[plan.target](plan, dict(plan.options), name, identity)
     except ValueError as error:
         raise UsageError(None, code="usage.option-limit", problem=f"-o: {error}") from error
-
-
-def _identity(plan: Conversion, name: str, disk: DiskImage) -> bytes:
-    """16 bytes for the ids that some formats have, of which no two disks may share one.
-
-    The same conversion yields the same ones.
-    """
-    facts = f"{name}\0{plan.target}\0{plan.virtual_size}\0".encode(errors="surrogateescape")
-    return hashlib.sha256(facts + disk.read(0, _LABEL)).digest()[:16]
 
 
 def _raw(plan: Conversion, _options: Mapping[str, str], _name: str, _identity: bytes) -> Composer:

@@ -125,3 +125,53 @@ def test_same_bytes_and_other_identities(target: Target, tmp_path: Path) -> None
     for identity in identities:
         if isinstance(identity, UUID):  # random ones, as far as anybody can tell
             assert (identity.version, identity.variant) == (4, "specified in RFC 4122")
+
+
+@pytest.mark.needs("qemu-img")
+@pytest.mark.parametrize("disk_format", ["vdi", "vpc", "vhdx", "vmdk"])
+def test_empty_disks_of_one_name_have_the_ids_of_their_sources(
+    disk_format: str, tmp_path: Path
+) -> None:
+    """These formats tell two disks apart although nothing is in them."""
+    made_ids = set()
+    for folder in ("first", "second"):
+        source = tmp_path / folder / "empty.image"
+        source.parent.mkdir()
+        argv = ["qemu-img", "create", "-q", "-f", disk_format, source, "8M"]
+        subprocess.run(argv, check=True)
+        for target in (TARGETS[-2], TARGETS[-6], TARGETS[-4]):  # VDI, VHD and VHDX
+            path = source.with_name(f"disk.{target.suffix}")
+            assert target.identity is not None
+            made(target, source, path)
+            made_ids.add(target.identity(path))
+    assert len(made_ids) == 2 * 3
+
+
+@pytest.mark.needs("sfdisk")
+@pytest.mark.parametrize("label", ["dos", "gpt"])
+def test_clones_of_a_machine_that_have_run_differ(label: str, tmp_path: Path) -> None:
+    """By the time in the superblock of the third partition: ext4's `s_mtime`, 44 bytes into it."""
+    target = TARGETS[-2]
+    assert target.identity is not None
+    found = set()
+    for number in range(2):
+        source = tmp_path / str(number) / "machine.raw"
+        source.parent.mkdir()
+        with source.open("xb") as file:
+            file.truncate(32 * MIB)
+        table = f"label: {label}\n" + (
+            "label-id: 0x12345678\n"
+            if label == "dos"
+            else "label-id: 11111111-2222-4333-8444-555555555555\n"
+        )
+        for place in (2, 8, 16):
+            uuid = f", uuid=11111111-2222-4333-8444-5555555555{place:02}" if label == "gpt" else ""
+            table += f"start={place * MIB // 512}, size=8192{uuid}\n"
+        subprocess.run(["sfdisk", "-q", source], input=table, text=True, check=True)
+        with source.open("r+b") as file:
+            file.seek(16 * MIB + 1024 + 44)
+            file.write(bytes((1, 2, 3, number)))
+        path = source.with_suffix(".vdi")
+        made(target, source, path)
+        found.add(target.identity(path))
+    assert len(found) == 2
