@@ -38,9 +38,7 @@ class Fetcher:
         self._kept = 0
         self._lock = Lock()
 
-    def fill(
-        self, target: memoryview, offset: int, run: Run, packed: bytes | None = None
-    ) -> None:
+    def fill(self, target: memoryview, offset: int, run: Run, packed: bytes | None = None) -> None:
         """Put the bytes of `run`, which begins at `offset` of the disk, into `target`.
 
         A unit is kept for the next read only if a part of it was wanted.  `packed` is what it is
@@ -66,9 +64,7 @@ class Fetcher:
             piece = target[start : start + _PIECE]
             piece[:] = _ZEROS[: len(piece)]
 
-    def fetch(
-        self, offset: int, run: Run, packed: bytes | None = None
-    ) -> bytes | bytearray | memoryview:
+    def fetch(self, offset: int, run: Run, packed: bytes | None = None) -> bytes | bytearray:
         """The bytes of `run`, as `fill`; for reading in order: a whole unit is not kept.
 
         Raises:
@@ -129,7 +125,7 @@ def _is_next(first: Unit, last: Unit, unit: Unit) -> bool:
 
 
 def _read_units(units: Sequence[tuple[int, Unit]], found: list[bytes | None]) -> None:
-    if len(units) < 2:  # noqa: PLR2004 - it is read when it is unpacked
+    if len(units) < 2:  # it is read when it is unpacked
         return
     start = units[0][1].at
     end = max(unit.at + unit.packed for _, unit in units)

@@ -34,7 +34,8 @@ def stream(
     def fetched(job: _Job) -> list[Piece]:
         packed = read_packed([run for _, run in job])
         return [
-            (place, fetcher.fetch(place, run, from_)) for (place, run), from_ in zip(job, packed)
+            (place, fetcher.fetch(place, run, from_))
+            for (place, run), from_ in zip(job, packed, strict=True)
         ]
 
     work = _jobs(runs, offset, chunk)
