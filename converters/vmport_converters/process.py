@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _GUARD: Final = Path(__file__).with_name("_guard.py")
+MOST_STDIN: Final = 4096
+"""What the smallest pipe holds."""
 _CHUNK: Final = 1 << 16
 _KEPT_STDERR: Final = 1 << 16
 _MAX_STDOUT: Final = 1 << 26
@@ -102,8 +104,12 @@ def run(
     sandbox: Sandbox | None = None,
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
 ) -> Completed:
-    """Run `argv` (its first item an absolute path) to its end, with an empty stdin.
+    """Run `argv` (its first item an absolute path) to its end.
+
+    `stdin` is all that it can read there, at most `MOST_STDIN` bytes: what nobody else is to see,
+    neither in the list of processes nor in a file.
 
     Each chunk of stdout goes to `on_output` as it comes; without one it is collected, up to 64 MiB.
     Of stderr the last 64 KiB are kept.  The program runs in a session of its own, so ^C at the
@@ -134,7 +140,7 @@ def run(
     owed = None
     try:
         with held():  # or the program could be started, and nobody here know it
-            child = _start(argv, limits, sandbox, folder, environment)
+            child = _start(argv, limits, sandbox, folder, environment, stdin)
             owed = owe(partial(_end, child))
         status = _attend(child, on_output or collect, keep_the_end)
     finally:
@@ -151,6 +157,7 @@ def _start(
     sandbox: Sandbox | None,
     folder: Path | None,
     environment: Mapping[str, str] | None,
+    stdin: bytes,
 ) -> subprocess.Popen[bytes]:
     try:
         ruleset = None if sandbox is None else make_ruleset(sandbox, argv[0])
@@ -162,10 +169,11 @@ def _start(
         sys.executable, "-I", "-S", str(_GUARD),
         str(os.getpid()), limits.encode(), str(-1 if ruleset is None else ruleset), *argv,
     ]  # fmt: skip
+    given = _filled_pipe(stdin) if stdin else subprocess.DEVNULL
     try:
         return subprocess.Popen(
             guarded,
-            stdin=subprocess.DEVNULL,
+            stdin=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=() if ruleset is None else (ruleset,),
@@ -176,6 +184,19 @@ def _start(
     finally:
         if ruleset is not None:
             os.close(ruleset)
+        if stdin:
+            os.close(given)
+
+
+def _filled_pipe(content: bytes) -> int:
+    """The end to read from of a pipe that holds `content`, and nothing will follow."""
+    assert len(content) <= MOST_STDIN  # noqa: S101 - more might wait for a reader for ever
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, content)
+    finally:
+        os.close(writing)
+    return reading
 
 
 def _attend(

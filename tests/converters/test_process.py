@@ -44,6 +44,16 @@ def test_stdin_is_empty_and_the_folder_is_chosen(tmp_path: Path) -> None:
     assert run([SH, "-c", "cat; pwd -P"], folder=tmp_path).stdout.decode() == f"{tmp_path}\n"
 
 
+def test_stdin_holds_what_is_given_and_ends() -> None:
+    for content in (b"x", bytes(range(256)) * 16):
+        assert run(["/bin/cat"], stdin=content).check().stdout == content
+        # As qemu-img reads it: by a name.
+        assert run(["/bin/cat", "/dev/stdin"], stdin=content).check().stdout == content
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    run([SH, "-c", "exit 3"], stdin=b"nobody reads it")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_the_environment_speaks_english_and_can_be_added_to() -> None:
     done = run([SH, "-c", 'echo "$LC_ALL $EXTRA"; ls /missing'], environment={"EXTRA": "yes"})
     assert done.stdout == b"C.UTF-8 yes\n"

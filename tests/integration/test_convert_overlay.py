@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import content
+from fixtures.disks import luks
 from vmport.cli import run as vmport
 from vmport_converters.disk import convert as convert_module
 
@@ -174,8 +174,7 @@ def test_bases_that_are_refused(
     if "vhd" in options:
         qemu_img("convert", "-f", "raw", "-O", "vpc", folder / "base.raw", folder / "base.vhd")
     if "luks" in options:
-        secret = ("--object", "secret,id=s,data=x", "-f", "luks", "-o", "key-secret=s,iter-time=10")
-        content.qemu_img("create", *secret, folder / "base.luks", "1M")
+        luks.disk(bytes(MIB)).write(folder / "base.luks")
     overlay = folder / "out.qcow2"
     for dry in ([], ["-n"]):
         argv = ["convert", *words, *dry, "-o", options, str(folder / "disk.raw"), str(overlay)]

@@ -37,21 +37,24 @@ SRC. Whatever happens before that, nothing is left behind, and what was there be
 
   vmport convert -o backing_file=base.qcow2 disk.vmdk new.qcow2   [dim]# what differs[/dim]
 
+  vmport convert --new-passphrase-file F disk.qcow2 disk.luks   [dim]# encrypted[/dim]
+
   vmport convert --for esxi *.qcow2 uploads/   [dim]# each by itself, into a folder[/dim]
 
 [bold]Formats[/bold]
 
-Written: raw, qcow2, vmdk, vhd (or vpc), vhdx, vdi. Read: these, and qcow, qed, parallels, dmg, \
-cloop, bochs, luks. The content of SRC decides what it is, never its name. qemu-img is needed \
-only for vmdk that is flat or split, and for preallocation.
+Written: raw, qcow2, vmdk, vhd (or vpc), vhdx, vdi, luks. Read: these, and qcow, qed, parallels, \
+dmg, cloop, bochs. The content of SRC decides what it is, never its name. qemu-img is needed \
+only for vmdk that is flat or split, for preallocation, and for encryption.
 
 [bold]Options of the formats[/bold]
 
 The names are those of qemu-img, and so is -o a=1,b=2. A wrong name or value gets a list of the \
 right ones.
 
-  qcow2   backing_file backing_fmt compat cluster_size compression_type extended_l2 \
-lazy_refcounts preallocation refcount_bits
+  qcow2   backing_file backing_fmt compat cluster_size compression_type encrypt.format \
+encrypt.cipher-alg encrypt.cipher-mode encrypt.ivgen-alg encrypt.hash-alg encrypt.iter-time \
+extended_l2 lazy_refcounts preallocation refcount_bits
 
   vmdk    subformat adapter_type hwversion toolsversion compat6 zeroed_grain
 
@@ -62,6 +65,8 @@ lazy_refcounts preallocation refcount_bits
   vdi     static
 
   raw     preallocation
+
+  luks    cipher-alg cipher-mode ivgen-alg hash-alg iter-time
 
 [bold]Files that SRC names[/bold]
 
@@ -86,7 +91,7 @@ def _convert(
         typer.Argument(
             metavar="DST",
             help="File to write; its ending says the format: .qcow2 .vmdk .vhd .vhdx .vdi .raw "
-            ".img. Or a folder, with --to or --for, in which each SRC becomes a file.",
+            ".img .luks. Or a folder, with --to or --for, in which each SRC becomes a file.",
             show_default=False,
         ),
     ],
@@ -139,7 +144,15 @@ def _convert(
         typer.Option(
             "--passphrase-file",
             metavar="FILE",
-            help="The passphrase of what is encrypted, less one line end after it.",
+            help="The passphrase of SRC, less one line end after it.",
+        ),
+    ] = None,
+    new_passphrase_file: Annotated[
+        str | None,
+        typer.Option(
+            "--new-passphrase-file",
+            metavar="FILE",
+            help="The passphrase of DST, where that is to be encrypted.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -169,6 +182,7 @@ def _convert(
         allow=allow or (),
         snapshot=snapshot,
         passphrase=passphrase_in(passphrase_file),
+        new_passphrase=passphrase_in(new_passphrase_file),
         force=force,
         verify=not no_verify,
     )

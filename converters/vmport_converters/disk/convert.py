@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,8 +16,20 @@ from vmport_converters.disk.native.output import OutputFile
 from vmport_converters.disk.native.overlay import differing_data, write_overlay
 from vmport_converters.disk.native.raw import can_be_shared, copy_raw
 from vmport_converters.disk.native.targets import composer_for
-from vmport_converters.disk.options import read_options, target_format
-from vmport_converters.disk.plan import Compression, Engine, Wish, plan_conversion, worst_case
+from vmport_converters.disk.options import (
+    check_passphrase,
+    encrypts,
+    read_options,
+    target_format,
+)
+from vmport_converters.disk.plan import (
+    Compression,
+    Engine,
+    Wish,
+    data_limit,
+    plan_conversion,
+    worst_case,
+)
 from vmport_converters.disk.presets import PRESETS, preset_options, preset_target
 from vmport_converters.disk.source import data_size, open_disk
 from vmport_converters.disk.verification import Written, read_back
@@ -73,7 +85,10 @@ class Request:
     """Folders whose files the source may name."""
     snapshot: str | None = None
     """An internal snapshot of the source, to be read instead of its present."""
-    passphrase: bytes | None = None
+    passphrase: bytes | None = field(default=None, repr=False)
+    """Of the source."""
+    new_passphrase: bytes | None = field(default=None, repr=False)
+    """Of the destination."""
     force: bool = False
     verify: bool = True
 
@@ -196,21 +211,24 @@ def wish_of(request: Request) -> Wish:
     """What is asked for, as a plan takes it.
 
     Raises:
-        UsageError: no format is named, or the options are wrong.
+        UsageError: no format is named, or the options are wrong, or a passphrase is missing.
     """
     if request.platform is None:
         target = target_format(request.destination, request.target_name)
         options = read_options(target, request.options)
-        return Wish(target, options, request.compression, request.engine)
-    preset = PRESETS[request.platform]
-    return Wish(
-        preset_target(request.platform, request.destination, request.target_name),
-        preset_options(request.platform, request.options),
-        request.compression,
-        request.engine,
-        preset.size_multiple,
-        preset.note,
-    )
+        wish = Wish(target, options, request.compression, request.engine)
+    else:
+        preset = PRESETS[request.platform]
+        wish = Wish(
+            preset_target(request.platform, request.destination, request.target_name),
+            preset_options(request.platform, request.options),
+            request.compression,
+            request.engine,
+            preset.size_multiple,
+            preset.note,
+        )
+    check_passphrase(request.new_passphrase, wanted=encrypts(wish.target, wish.options))
+    return wish
 
 
 @contextmanager
@@ -232,8 +250,11 @@ def _opened(request: Request, wish: Wish, *, measured: bool = False) -> Iterator
 
 def _planned(source: Source, wish: Wish, destination: Path) -> Conversion:
     """The plan, of which it is certain that the format has place for it."""
-    base = source.base
-    conversion = plan_conversion(source.facts, wish, None if base is None else base.facts)
+    base, facts = source.base, source.facts
+    limit = data_limit(wish.target, wish.options)
+    if facts.data is None and limit is not None and facts.virtual_size >= limit:
+        facts = replace(facts, data=data_size(source.disk))
+    conversion = plan_conversion(facts, wish, None if base is None else base.facts)
     if conversion.engine is Engine.NATIVE:
         composer_for(conversion, destination.name, source.disk)
     return conversion
@@ -280,6 +301,15 @@ class _Work:
             OutputError: it is not.
         """
         free = free_space(self._staging.folder)
+        limit, data = (
+            data_limit(self._plan.target, dict(self._plan.options)),
+            self._plan.source.data,
+        )
+        if limit is not None and data is not None and data >= limit:  # else it was refused
+            self._ears.on_warning(
+                f"{self._destination}: ends with an error if {format_size(data)} of data do not "
+                f"pack into {format_size(limit)}, where such a VMDK ends"
+            )
         if self._plan.reserved > free:
             raise OutputError(
                 self._destination,
@@ -358,16 +388,16 @@ class _Work:
                     hashed=False,
                     on_progress=self._reporter("copying"),
                 )
-        allow = self._request.allow
-        job = Job(self._plan, path, declared, allow, self._staging, self._destination)
+        allow, passphrase = self._request.allow, self._request.new_passphrase
+        job = Job(self._plan, path, declared, allow, self._staging, self._destination, passphrase)
         write_with_qemu(
             job, on_progress=self._reporter("converting"), on_command=self._ears.on_step
         )
 
     def read_back(self, digest: str | None) -> ReadBack:
         """See `verification.read_back`; `digest` is that of what was read, where it is known."""
-        path = self._staging.path
-        written = Written(path, self._destination, self._plan, self._source, digest)
+        path, passphrase = self._staging.path, self._request.new_passphrase
+        written = Written(path, self._destination, self._plan, self._source, digest, passphrase)
         return read_back(written, verify=self._request.verify, reporter=self._reporter)
 
     def _reporter(self, phase: str) -> Callable[[float], object]:

@@ -38,6 +38,22 @@ class Target:
     """Virtual size that it can hold at most, where that is less than a disk may well have."""
 
 
+_ENCRYPTION: Final = {
+    # Not aes-192: its 4000 stripes are no whole sectors, and qemu-img aborts.
+    "cipher-alg": Option(Choice(("aes-128", "aes-256")), "cipher, with the bits of its key"),
+    "cipher-mode": Option(Choice(("xts", "cbc")), "how the blocks of a sector hang together"),
+    "ivgen-alg": Option(
+        Choice(("plain", "plain64", "essiv")), "how a sector's number starts its encryption"
+    ),
+    "hash-alg": Option(
+        Choice(("sha1", "sha224", "sha256", "sha384", "sha512")), "of the passphrase"
+    ),
+    "iter-time": Option(
+        Number(range(1, 10_001)), "milliseconds that a try of a passphrase is to take here"
+    ),
+}
+"""By qemu-img's names, and no more than our own readers know."""
+
 TARGETS: Final[Mapping[DiskFormat, Target]] = {
     DiskFormat.RAW: Target(
         {
@@ -58,6 +74,10 @@ TARGETS: Final[Mapping[DiskFormat, Target]] = {
             "compat": Option(Choice(("0.10", "1.1", "v2", "v3")), "version of the format"),
             "cluster_size": Option(Size(512, 2 * MIB, power_of_two=True), "unit of allocation"),
             "compression_type": Option(Choice(("zlib", "zstd")), "of compressed clusters"),
+            "encrypt.format": Option(
+                Choice(("luks",)), "encrypt the content; the passphrase is in --new-passphrase-file"
+            ),
+            **{f"encrypt.{key}": option for key, option in _ENCRYPTION.items()},
             "extended_l2": Option(
                 Switch(), "track 32 parts of each cluster; needs a cluster_size of 16k or more"
             ),
@@ -129,6 +149,7 @@ TARGETS: Final[Mapping[DiskFormat, Target]] = {
         {"static": Option(Switch(), "a fixed disk: all blocks have their place from the start")},
         largest=LARGEST_VDI,
     ),
+    DiskFormat.LUKS: Target(_ENCRYPTION),
 }  # fmt: skip
 """Formats that can be written, and how."""
 
@@ -139,6 +160,16 @@ _CONFLICTS: Final[
         (
             lambda given: "backing_fmt" in given and "backing_file" not in given,
             "backing_fmt is the format of a backing_file; give that as well",
+        ),
+        (
+            lambda given: (
+                "encrypt.format" not in given and any(key.startswith("encrypt.") for key in given)
+            ),
+            "encrypt.format=luks is needed with the other options of encryption",
+        ),
+        (
+            lambda given: "encrypt.format" in given and "backing_file" in given,
+            "an overlay on a backing_file is not encrypted",
         ),
         (
             lambda given: "backing_file" in given and given.get("preallocation", "off") != "off",
@@ -192,10 +223,14 @@ SUFFIXES: Final[Mapping[str, DiskFormat]] = {
     ".vdi": DiskFormat.VDI,
     ".raw": DiskFormat.RAW,
     ".img": DiskFormat.RAW,
+    ".luks": DiskFormat.LUKS,
 }
 """What a destination's name says about its format; a source's says nothing."""
 
-_NOT_YET: Final = re.compile(r"backing_|data_file|encrypt")
+_LONGEST_PASSPHRASE: Final = 4096
+"""Bytes that qemu-img can be given without a file (`process.MOST_STDIN`)."""
+
+_NOT_YET: Final = re.compile(r"data_file|encryption|.*key-secret")
 
 
 def target_format(destination: str | PathLike[str], named: str | None) -> DiskFormat:
@@ -261,6 +296,41 @@ def read_options(target: DiskFormat, given: Iterable[str]) -> dict[str, str]:
 def split_options(text: str) -> list[str]:
     """The options in `text`, as qemu reads it: commas separate them, but two of them are one."""
     return [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+
+
+def encrypts(target: DiskFormat, options: Mapping[str, str]) -> bool:
+    """Whether the content will be encrypted."""
+    return target is DiskFormat.LUKS or "encrypt.format" in options
+
+
+def check_passphrase(passphrase: bytes | None, *, wanted: bool) -> None:
+    """That one is given for a destination where it is `wanted`, and that qemu takes it.
+
+    Raises:
+        UsageError: it is missing, not wanted, empty, too long or no text.
+    """
+    problem = None
+    if passphrase is None:
+        if wanted:
+            problem = "is needed: the destination is encrypted"
+    elif not wanted:
+        problem = "the destination is not encrypted; -o encrypt.format=luks or --to luks make it so"
+    elif not 0 < len(passphrase) <= _LONGEST_PASSPHRASE:
+        problem = f"holds {len(passphrase)} bytes; must be 1 to {_LONGEST_PASSPHRASE}"
+    elif b"\0" in passphrase or not _is_text(passphrase):
+        problem = "is no text in UTF-8, which qemu wants"
+    if problem is not None:
+        raise UsageError(
+            None, code="usage.new-passphrase", problem=f"--new-passphrase-file: {problem}"
+        )
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def check_options(target: DiskFormat, options: Mapping[str, str]) -> None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.disk.options import TARGETS, check_options
+from vmport_converters.disk.options import TARGETS, check_options, encrypts
 from vmport_converters.disk.qemu.supported import check_supported
 from vmport_converters.disk.supported import worth_saying
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import UnsupportedFeature, UsageError
-from vmport_formats.units import GIB, MIB, Bytes
+from vmport_formats.units import GIB, MIB, SECTOR, Bytes, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,19 +89,23 @@ def plan_conversion(facts: Facts, wish: Wish, base: BaseFacts | None = None) -> 
     """How the disk becomes a file as wished for; `base` is what ``backing_file`` names.
 
     Raises:
-        UsageError: the disk is larger than the format can hold, or what is wished for does not go
+        UsageError: the disk is larger, or has more data, than the format can hold, or what is wished for does not go
             together.
     """
     target = wish.target
     options, compression, engine, reasons = _settled(wish)
     size = Bytes(-(-facts.virtual_size // wish.size_multiple) * wish.size_multiple)
     _check_size(facts, wish, size)
-    reserves = options.get("preallocation") in {"falloc", "full"}
+    fills = target is DiskFormat.LUKS  # where nothing is written, nothing decrypts to zeros
+    reserves = fills or options.get("preallocation") in {"falloc", "full"}
     copied_first = _unfit_for_qemu(facts, size) if engine is Engine.QEMU_IMG else None
     data = facts.virtual_size if facts.data is None else facts.data
+    if fills:
+        data = size
     if base is not None:
         options["backing_fmt"] = base.format.value
         data = data if base.differing is None else base.differing
+    _check_data(facts, wish, options)
     return Conversion(
         source=facts,
         target=target,
@@ -116,7 +120,11 @@ def plan_conversion(facts: Facts, wish: Wish, base: BaseFacts | None = None) -> 
         ordered=not _is_laid_out_in_advance(target, options),
         reserved=size if reserves else Bytes(0),
         at_most=worst_case(data, copied_first=copied_first is not None),
-        notes=(*_notes(facts, target, size, base), *([wish.advice] if wish.advice else [])),
+        notes=(
+            *_notes(facts, target, size, base),
+            *_of_encryption(facts, copied_first, encrypted=encrypts(target, options)),
+            *([wish.advice] if wish.advice else []),
+        ),
     )
 
 
@@ -155,6 +163,10 @@ def _compression(
         kind = "zstd" if wished is Compression.ZSTD else "zlib"
         if wished is not Compression.NONE and options.setdefault("compression_type", kind) != kind:
             refusal = f"-o compression_type={options['compression_type']} is another compression"
+        elif wished is not Compression.NONE and encrypts(target, options):
+            refusal = "what is encrypted is not compressed"
+        elif wished is not Compression.NONE and options.get("preallocation", "off") != "off":
+            refusal = "what is compressed has no preallocation"
     elif target is DiskFormat.VMDK:
         if wished is Compression.ZSTD:
             refusal = "a VMDK is compressed by deflate: fast or small"
@@ -183,6 +195,35 @@ def _check_size(facts: Facts, wish: Wish, size: int) -> None:
             f"most {largest} ({largest // GIB} GiB)",
             hint=larger if wish.advice is None else None,
         )
+
+
+_LARGEST_SPARSE_VMDK: Final = (1 << 32) * SECTOR
+"""Of its file: a sector's number has 32 bits."""
+
+
+def data_limit(target: DiskFormat, options: Mapping[str, str]) -> int | None:
+    """Bytes of data that the file can hold, where that is less than a disk may well have.
+
+    Of a disk that is larger, the map is to be walked before it is planned.
+    """
+    one_file = target is DiskFormat.VMDK and options.get("subformat") in _NATIVE_VMDKS
+    return _LARGEST_SPARSE_VMDK if one_file else None
+
+
+def _check_data(facts: Facts, wish: Wish, options: Mapping[str, str]) -> None:
+    limit = data_limit(wish.target, options)
+    if limit is None or facts.data is None or facts.data < limit:
+        return
+    if options.get("subformat") == "streamOptimized":
+        return  # nobody knows how small it becomes
+    raise UsageError(
+        facts.name,
+        code="usage.too-much-data",
+        problem=f"{format_size(facts.data)} of data do not fit into this kind of VMDK, whose file "
+        f"ends at {format_size(limit)}",
+        hint="-o subformat=twoGbMaxExtentSparse makes several files, and qcow2 and VHDX have room; "
+        "if much of it is zeros that are stored, convert to qcow2 first, which leaves them out",
+    )
 
 
 def _engine(
@@ -236,6 +277,8 @@ _NATIVE_VMDKS: Final = frozenset({"monolithicSparse", "streamOptimized"})
 
 def _left_to_qemu(target: DiskFormat, options: Mapping[str, str]) -> str | None:
     """Why only qemu-img can do it, if that is so."""
+    if encrypts(target, options):
+        return "what is encrypted is written by qemu-img"
     if (preallocation := options.get("preallocation", "off")) != "off":
         return f"preallocation={preallocation} is done by qemu-img"
     subformat = options.get("subformat", "")
@@ -248,7 +291,7 @@ def _is_laid_out_in_advance(target: DiskFormat, options: Mapping[str, str]) -> b
     """Whether each byte of the disk has its place in the file from the start."""
     subformat = options.get("subformat", "")
     return (
-        target is DiskFormat.RAW
+        target in {DiskFormat.RAW, DiskFormat.LUKS}
         or subformat == "fixed"
         or subformat.endswith("Flat")
         or options.get("static") == "on"
@@ -266,6 +309,17 @@ def worst_case(data: int, *, copied_first: bool) -> Bytes:
     """Bytes that are taken at the most, of `data` bytes that are not zeros."""
     # Tables take a 1024th, but for tiny clusters; a compressed grain has a header.
     return Bytes((2 * data if copied_first else data) + data // 256 + 4 * MIB)
+
+
+def _of_encryption(facts: Facts, copied_first: str | None, *, encrypted: bool) -> Iterator[str]:
+    secret = any(info.encrypted for info in facts.infos)
+    if secret and not encrypted:
+        yield "the source is encrypted; the destination is not"
+    elif secret and copied_first is not None:
+        yield (
+            "a copy that is not encrypted lies in the destination's folder during the work; it is "
+            "removed, but the medium may keep its traces"
+        )
 
 
 def _notes(facts: Facts, target: DiskFormat, size: int, base: BaseFacts | None) -> Iterator[str]:
@@ -289,8 +343,6 @@ def _notes(facts: Facts, target: DiskFormat, size: int, base: BaseFacts | None) 
                 "the second table of its GPT is not at the end any more; most guests do not mind, "
                 "and `sfdisk --relocate gpt-bak-std` moves it there"
             )
-    if any(info.encrypted for info in facts.infos):
-        yield "the source is encrypted; the destination is not"
     if top.snapshots and facts.snapshot is None:
         names = ", ".join(snapshot.name or snapshot.id for snapshot in top.snapshots)
         yield f"internal snapshots were not copied: {names}"

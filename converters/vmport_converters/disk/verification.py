@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ class Written:
     source: Source
     digest: str | None
     """Of what was read, where all of it was when it was written."""
+    passphrase: bytes | None = field(default=None, repr=False)
+    """Of what was written, where that is encrypted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ def read_back(written: Written, *, verify: bool, reporter: Reporter) -> ReadBack
     folder = written.path.parent
     files = Confined([folder]) if base is None else base.below(written.path)
     try:
-        with open_image(written.path, files, declared=written.plan.target) as disk:
+        with open_image(
+            written.path, files, declared=written.plan.target, passphrase=written.passphrase
+        ) as disk:
             _check_size(written, disk.info.virtual_size)
             if not verify:
                 return ReadBack(disk.info, compared=False, digest=None)

@@ -98,6 +98,8 @@ RAW = facts(image(DiskFormat.RAW))
         ("vhdx", "subformat=fixed block_state_zero=off log_size=2M", Engine.NATIVE),
         ("vdi", "static=on", Engine.NATIVE),
         ("qcow2", "preallocation=metadata", Engine.QEMU_IMG),
+        ("qcow2", "encrypt.format=luks", Engine.QEMU_IMG),
+        ("luks", "", Engine.QEMU_IMG),
     ],
 )
 def test_the_engine_that_can(target: str, options: str, engine: Engine) -> None:
@@ -121,6 +123,8 @@ def test_the_engine_that_can(target: str, options: str, engine: Engine) -> None:
         ("vmdk", "subformat=streamOptimized", "none", "is always compressed"),
         ("qcow2", "compression_type=zstd", "fast", "compression_type=zstd is another"),
         ("qcow2", "compat=0.10", "zstd", "compat=0.10 knows no"),
+        ("qcow2", "preallocation=full", "fast", "compressed has no preallocation"),
+        ("qcow2", "encrypt.format=luks", "fast", "encrypted is not compressed"),
     ],
 )
 def test_compression_that_a_format_has_not(
@@ -193,6 +197,7 @@ def test_a_size_that_has_to_be_a_multiple() -> None:
         ("vhd", "", True),
         ("vhd", "subformat=fixed", False),
         ("vdi", "static=on", False),
+        ("luks", "", False),
     ],
 )
 def test_writes_overtake_each_other_only_where_it_does_not_show(
@@ -202,6 +207,37 @@ def test_writes_overtake_each_other_only_where_it_does_not_show(
     assert made.ordered is ordered
     argv = convert_argv("/q", made, source_node(chain(*RAW.infos)), "out")
     assert ("-W" in argv) is not ordered
+
+
+def test_qemu_img_compresses_where_that_is_wished_for() -> None:
+    for target, options, compression in (
+        (DiskFormat.QCOW2, (), Compression.ZSTD),
+        (DiskFormat.QCOW2, (), Compression.NONE),
+        (DiskFormat.VMDK, ("subformat=streamOptimized",), Compression.FAST),
+    ):
+        made = plan(RAW, target, *options, compression=compression, engine=Engine.QEMU_IMG)
+        argv = convert_argv("/q", made, source_node(chain(*RAW.infos)), "out")
+        assert ("-c" in argv) is (compression is Compression.ZSTD)
+
+
+def test_a_new_passphrase_is_no_word_of_the_command_line() -> None:
+    for target, option in ((DiskFormat.LUKS, "iter-time=9"), (DiskFormat.QCOW2, "encrypt.format")):
+        made = plan(RAW, target, option if "=" in option else f"{option}=luks")
+        argv = convert_argv("/q", made, source_node(chain(*RAW.infos)), "out")
+        assert argv[argv.index("--object") + 1] == "secret,id=new,file=/dev/stdin"
+        prefix = option.partition("format")[0] if "format" in option else ""
+        assert argv[argv.index("-o") + 1].endswith(f",{prefix}key-secret=new")
+
+
+def test_what_is_said_of_encryption() -> None:
+    secret = facts(image(DiskFormat.LUKS, encrypted=True))
+    assert plan(secret, DiskFormat.RAW).notes == (
+        "the source is encrypted; the destination is not",
+    )
+    (note,) = plan(secret, DiskFormat.LUKS).notes
+    assert "a copy that is not encrypted lies in the destination's folder" in note
+    assert plan(RAW, DiskFormat.LUKS).notes == ()
+    assert plan(RAW, DiskFormat.LUKS).reserved == MIB
 
 
 def test_a_raw_length_is_kept_where_it_can_be() -> None:

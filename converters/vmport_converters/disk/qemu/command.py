@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from vmport_converters.disk.options import encrypts
+from vmport_converters.disk.plan import Compression
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import (
     CorruptInput,
@@ -117,13 +119,24 @@ def size_argv(tool: str, node: Node) -> list[str]:
 def convert_argv(tool: str, conversion: Conversion, source: Node, name: str) -> list[str]:
     """Convert `source` to the file `name`, without any folder, in the current folder.
 
+    The passphrase of a destination that is encrypted is read from stdin.
+
     Nothing is flushed (``-t unsafe``): publishing does that once, at the end, and its flush is the
     first, so that it hears of every error of the device.  Writes overtake each other (``-W``) only
     where that does not show in the result: the same input must yield the same output.
     """
-    options = ",".join(f"{key}={value}" for key, value in conversion.options)
+    told = dict(conversion.options)
+    secret = []
+    if encrypts(conversion.target, told):
+        secret = ["--object", "secret,id=new,file=/dev/stdin"]
+        told["key-secret" if conversion.target is DiskFormat.LUKS else "encrypt.key-secret"] = "new"
+    # A stream is compressed by itself, and there -c is refused.
+    packs = conversion.target is DiskFormat.QCOW2 and conversion.compression is not Compression.NONE
+    options = ",".join(f"{key}={value}" for key, value in told.items())
     return [
         tool, "convert", "-p",
+        *secret,
+        *(["-c"] if packs else []),
         "-O", conversion.target.value,
         *(["-o", options] if options else []),
         "-t", "unsafe",
