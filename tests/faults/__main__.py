@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from tests.faults import child
 from tests.faults.matrix import around, at_calls, at_random, power_cuts
 from tests.faults.report import page, table
-from tests.faults.scene import BY_QEMU, NATIVE, SET, Output, Stage, make_disk
+from tests.faults.scene import BY_QEMU, NATIVE, SET, Output, Stage, base_of, make_disk
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def _one(
     home.mkdir()
     small, large = home / "small.raw", home / "large.raw"
     make_disk(small, _SMALL, seed=1)
+    make_disk(base_of(small), _SMALL // 2, seed=4)
     make_disk(large, given.mebibytes * MIB, seed=3)
     stage = Stage(output, small, home / "calls")
     rows = []

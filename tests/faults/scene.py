@@ -42,7 +42,7 @@ class Output:
     """For people."""
     suffix: str
     options: tuple[str, ...] = ()
-    """Of the command line."""
+    """Of the command line; BASE in them stands for a disk beside the source."""
     companions: tuple[str, ...] = ()
     """What appears besides ``out.SUFFIX``, the suffix left out."""
     native: bool = True
@@ -66,7 +66,8 @@ class Output:
     def words(self, source: Path, folder: Path, *, force: bool) -> list[str | Path]:
         """The command line."""
         forced = ["--force"] if force else []
-        return ["-q", "convert", *forced, *self.options, source, folder / self.file]
+        options = [option.replace("BASE", str(base_of(source))) for option in self.options]
+        return ["-q", "convert", *forced, *options, source, folder / self.file]
 
 
 _COPIES: Final = frozenset({"copy_file_range", "sendfile"})
@@ -79,6 +80,7 @@ NATIVE: Final = (
     Output("qcow2", ".qcow2"),
     Output("qcow2, compressed", ".qcow2", ("--compress", "fast")),
     Output("qcow2, zstd", ".qcow2", ("--compress", "zstd")),
+    Output("qcow2, over a base", ".qcow2", ("-o", "backing_file=BASE,backing_fmt=raw")),
     Output("VMDK, sparse", ".vmdk", ("-o", "subformat=monolithicSparse")),
     Output("VMDK, stream", ".vmdk", ("-o", "subformat=streamOptimized")),
     Output("VHD, dynamic", ".vhd", ("-o", "subformat=dynamic")),
@@ -99,6 +101,11 @@ BY_QEMU: Final = (
         native=False,
     ),
 )
+
+
+def base_of(source: Path) -> Path:
+    """A raw disk that overlays rest on, and that holds something else than `source`."""
+    return source.parent / "base.raw"
 
 
 def make_disk(path: Path, size: int, *, seed: int) -> None:
@@ -141,6 +148,7 @@ class Stage:
         self.folder, self._wanted = self.home / "folder", self.home / "wanted"
         self._old, self.small = self.home / "old", self.home / "small.raw"
         make_disk(self.small, 192 * KIB, seed=2)
+        make_disk(base_of(self.small), 128 * KIB, seed=4)
         self._old.mkdir()
         for name in self.output.files:
             (self._old / name).write_bytes(Random(name).randbytes(70_001))
@@ -175,7 +183,7 @@ class Stage:
         between = Interposer(
             hook,
             folder=self.folder,
-            sources=[self.source],
+            sources=[self.source, base_of(self.source)],
             refused=self.output.refused,
             clones=self.output.clones,
         )

@@ -69,7 +69,7 @@ class Flush:
         """Until the last one is done, and the file let go of.
 
         Raises:
-            OSError: a flush failed.
+            OSError: a flush failed, or closing the file did.
         """
         self._thread.join()
         while self._under_way:
@@ -78,9 +78,9 @@ class Flush:
     def end(self) -> None:
         """Ask for no more: let go of the file after what is under way, and after the last one."""
         self._ending = True
-        self._asked.put(None)
+        self._ask(None)
 
-    def _ask(self, sync: Sync) -> None:
+    def _ask(self, sync: Sync | None) -> None:
         self._under_way += 1
         self._asked.put(sync)
 
@@ -91,17 +91,15 @@ class Flush:
             raise failure
 
     def _run(self) -> None:
-        try:
-            for sync in iter(self._asked.get, None):
-                self._done.put(self._failure(sync))
-        finally:
-            os.close(self._descriptor)
+        for sync in iter(self._asked.get, None):
+            # The last one does it all; and when there is none, nobody cares.
+            needless = self._ending and sync is not os.fsync
+            self._done.put(None if needless else self._failure(sync))
+        self._done.put(self._failure(os.close))
 
-    def _failure(self, sync: Sync) -> OSError | None:
-        if self._ending and sync is not os.fsync:  # the last one does it all, or nobody cares
-            return None
+    def _failure(self, do: Sync) -> OSError | None:
         try:
-            sync(self._descriptor)
+            do(self._descriptor)
         except OSError as error:
             return error
         return None
