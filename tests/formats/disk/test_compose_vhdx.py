@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fixtures.disks.vhdx import checksum
@@ -102,6 +102,8 @@ def composed(path: Path, disk: bytes | Mapping[int, bytes], size: int, options: 
     log_size=st.sampled_from((MIB, 3 * MIB)),
     subformat=st.sampled_from(Subformat),
 )
+@example(0, 0, GRAIN, GRAIN, 256 * MIB, MIB, Subformat.DYNAMIC)
+@example(0, 0, GRAIN, GRAIN, 0, MIB, Subformat.FIXED)
 @settings(max_examples=25, deadline=None)
 def test_every_reader_finds_the_disk(
     size: int,
@@ -126,8 +128,9 @@ def test_every_reader_finds_the_disk(
             assert image.info.cluster_size == block
             assert image.info.details["log-length"] == log_size
             check_content(image, truth, seed=seed)
-        qemu_img("check", "-f", "vhdx", path)
-        assert converted(path, "vhdx") == truth
+        if size or block < 256 * MIB:  # qemu cannot even make such a disk of no bytes
+            qemu_img("check", "-f", "vhdx", path)
+            assert converted(path, "vhdx") == truth
         if size:  # libvhdi takes no disk without a block
             assert libvhdi(path) == truth
         again = Path(folder) / "again.vhdx"
