@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 _ANSWER: Final = 1.0
 """Seconds in which an interruption is answered."""
-_GPT: Final = 2
-"""Reads of a disk's content that look for a GPT, before all others."""
 _STOPPED: Final = 12
 """Calls of a run at which signals come."""
 
@@ -67,10 +65,7 @@ def at_calls(stage: Stage, most: int | None) -> list[Tally]:
         kind = Kind.ENOSPC if old else Kind.EIO
         fail(making, made, kind, {0, 6})
         unread = Tally("EIO at each read of the source", name)
-        # Whether a disk has a GPT is asked early; that it cannot be read is heard later.
-        early, needed = _by_need(reads(calls, Role.SOURCE))
-        fail(unread, early, Kind.EIO, {0, 3})
-        fail(unread, needed, Kind.EIO, {3})
+        fail(unread, reads(calls, Role.SOURCE), Kind.EIO, {3})
         back = Tally("EIO at each read of what was written", name)
         fail(back, reads(calls, Role.OUTPUT), Kind.EIO, {6})
         kept = Tally("EIO at each call that cleans up", name)
@@ -85,12 +80,6 @@ def at_calls(stage: Stage, most: int | None) -> list[Tally]:
     for what, spoil in MEDDLING.items():
         meddle_each(meddled, stage, chosen, what, spoil)
     return [*rows, meddled]
-
-
-def _by_need(calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
-    """Reads by which a GPT is looked for; and those that are needed."""
-    early = [call for call in calls if call.name == "preadv" and call.number < _GPT]
-    return early, [call for call in calls if call not in early]
 
 
 def at_random(stage: Stage, number: Signals, cases: int, seed: int) -> Tally:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from vmport_converters.disk.stamps import Stamps
@@ -12,7 +12,7 @@ from vmport_converters.disk.supported import check_sound
 from vmport_formats.disk.granted import granted
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.layer import holds_data, placed
-from vmport_formats.errors import InputError, UnreadableInput, UnsafeInput
+from vmport_formats.errors import UnreadableInput, UnsafeInput
 from vmport_formats.references import ReferenceKind
 from vmport_formats.units import KIB, SECTOR
 
@@ -97,14 +97,16 @@ def open_disk(
 
 
 def _has_gpt(disk: DiskImage) -> bool:
-    """Whether there is one, with sectors of 512 bytes or 4 KiB."""
-    with suppress(InputError):  # whoever reads all of it will say so
-        return any(
-            disk.read(sector, 8) == b"EFI PART"
-            for sector in (SECTOR, 4 * KIB)
-            if sector + 8 <= disk.virtual_size
-        )
-    return False
+    """Whether there is one, with sectors of 512 bytes or 4 KiB.
+
+    Raises:
+        InputError: there the disk cannot be read.
+    """
+    return any(
+        disk.read(sector, 8) == b"EFI PART"
+        for sector in (SECTOR, 4 * KIB)
+        if sector + 8 <= disk.virtual_size
+    )
 
 
 _SCHEME: Final = re.compile(r"[^:/\\]{2,}:")
@@ -137,6 +139,18 @@ def _only_files(resolver: Resolver) -> Resolver:
             ) from error
 
     return resolve
+
+
+def measured_above(limit: int | None, source: Source) -> Facts:
+    """The facts of a disk, with how much data it has if it is larger than `limit` bytes.
+
+    Raises:
+        InputError: as `data_size`.
+    """
+    facts = source.facts
+    if facts.data is not None or limit is None or facts.virtual_size <= limit:
+        return facts
+    return replace(facts, data=data_size(source.disk))
 
 
 def data_size(disk: DiskImage) -> int:
