@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,11 @@ from vmport_formats.errors import ToolFailed, ToolMissing, UnreadableInput
 from vmport_formats.units import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _GUARD: Final = Path(__file__).with_name("_guard.py")
-MOST_STDIN: Final = 4096
-"""What the smallest pipe holds."""
+MOST_SECRET: Final = 4096
+"""Bytes that the smallest pipe holds."""
 _CHUNK: Final = 1 << 16
 _KEPT_STDERR: Final = 1 << 16
 _MAX_STDOUT: Final = 1 << 26
@@ -96,6 +96,25 @@ def find_tool(name: str, *, package: str, purpose: str) -> str:
     return str(Path(found).absolute())
 
 
+@contextmanager
+def secret_pipe(content: bytes) -> Iterator[int]:
+    """A descriptor from which `content`, at most `MOST_SECRET` bytes, can be read once.
+
+    For `run`, whose program finds it as ``/dev/fd/NUMBER``: so it is in no list of processes, and
+    in no file.
+    """
+    assert len(content) <= MOST_SECRET  # noqa: S101 - more might wait for a reader for ever
+    reading, writing = os.pipe()
+    try:
+        try:
+            os.write(writing, content)
+        finally:
+            os.close(writing)
+        yield reading
+    finally:
+        os.close(reading)
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -104,12 +123,11 @@ def run(
     sandbox: Sandbox | None = None,
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
+    descriptors: Sequence[int] = (),
 ) -> Completed:
-    """Run `argv` (its first item an absolute path) to its end.
+    """Run `argv` (its first item an absolute path) to its end, with an empty stdin.
 
-    `stdin` is all that it can read there, at most `MOST_STDIN` bytes: what nobody else is to see,
-    neither in the list of processes nor in a file.
+    It has our `descriptors` too, under the same numbers.
 
     Each chunk of stdout goes to `on_output` as it comes; without one it is collected, up to 64 MiB.
     Of stderr the last 64 KiB are kept.  The program runs in a session of its own, so ^C at the
@@ -140,7 +158,7 @@ def run(
     owed = None
     try:
         with held():  # or the program could be started, and nobody here know it
-            child = _start(argv, limits, sandbox, folder, environment, stdin)
+            child = _start(argv, limits, sandbox, folder, environment, descriptors)
             owed = owe(partial(_end, child))
         status = _attend(child, on_output or collect, keep_the_end)
     finally:
@@ -157,7 +175,7 @@ def _start(
     sandbox: Sandbox | None,
     folder: Path | None,
     environment: Mapping[str, str] | None,
-    stdin: bytes,
+    descriptors: Sequence[int],
 ) -> subprocess.Popen[bytes]:
     try:
         ruleset = None if sandbox is None else make_ruleset(sandbox, argv[0])
@@ -169,14 +187,13 @@ def _start(
         sys.executable, "-I", "-S", str(_GUARD),
         str(os.getpid()), limits.encode(), str(-1 if ruleset is None else ruleset), *argv,
     ]  # fmt: skip
-    given = _filled_pipe(stdin) if stdin else subprocess.DEVNULL
     try:
         return subprocess.Popen(
             guarded,
-            stdin=given,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=() if ruleset is None else (ruleset,),
+            pass_fds=(*descriptors, *(() if ruleset is None else (ruleset,))),
             cwd=folder,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
             start_new_session=True,
@@ -184,19 +201,6 @@ def _start(
     finally:
         if ruleset is not None:
             os.close(ruleset)
-        if stdin:
-            os.close(given)
-
-
-def _filled_pipe(content: bytes) -> int:
-    """The end to read from of a pipe that holds `content`, and nothing will follow."""
-    assert len(content) <= MOST_STDIN  # noqa: S101 - more might wait for a reader for ever
-    reading, writing = os.pipe()
-    try:
-        os.write(writing, content)
-    finally:
-        os.close(writing)
-    return reading
 
 
 def _attend(

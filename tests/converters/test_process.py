@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vmport_converters.process import Limits, find_tool, run
+from vmport_converters.process import Limits, find_tool, run, secret_pipe
+from vmport_converters.sandbox import Sandbox
 from vmport_formats.errors import ToolFailed, ToolMissing
 from vmport_formats.units import MIB
 
@@ -44,13 +45,16 @@ def test_stdin_is_empty_and_the_folder_is_chosen(tmp_path: Path) -> None:
     assert run([SH, "-c", "cat; pwd -P"], folder=tmp_path).stdout.decode() == f"{tmp_path}\n"
 
 
-def test_stdin_holds_what_is_given_and_ends() -> None:
-    for content in (b"x", bytes(range(256)) * 16):
-        assert run(["/bin/cat"], stdin=content).check().stdout == content
-        # As qemu-img reads it: by a name.
-        assert run(["/bin/cat", "/dev/stdin"], stdin=content).check().stdout == content
+def test_secrets_come_through_pipes_that_end() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
-    run([SH, "-c", "exit 3"], stdin=b"nobody reads it")
+    word, words = b"x", bytes(range(256)) * 16
+    with secret_pipe(word) as one, secret_pipe(words) as other:
+        names = [f"/dev/fd/{one}", f"/dev/fd/{other}"]
+        done = run(["/bin/cat", *names], descriptors=(one, other), sandbox=Sandbox((), ()))
+        assert done.check().stdout == word + words
+    with secret_pipe(b"nobody reads it") as one:
+        run([SH, "-c", f"exec 9<&- ; [ -e /dev/fd/{one} ]"], descriptors=(one,)).check()
+        assert run([SH, "-c", f"[ -e /dev/fd/{one} ]"]).status == 1  # who is not given it
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

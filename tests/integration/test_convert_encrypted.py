@@ -72,7 +72,7 @@ def test_qemu_img_opens_what_we_encrypt(
     said = capfd.readouterr()
     assert json.loads(said.out)["verified"]
     assert json.loads(said.out)["engine"] == "qemu-img"
-    assert "secret,id=new,file=/dev/stdin" in said.err
+    assert "secret,id=new,file=/dev/fd/" in said.err
     assert "sesam" not in said.out + said.err
     assert opened(folder / name, "luks" if plain else "qcow2") == Path("disk.raw").read_bytes()
     assert vmport(["compare", "--passphrase-file", "word", name, "disk.vmdk"]) == 0
@@ -125,7 +125,7 @@ def qemu_img_that(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     def install(lines: str) -> None:
         script.write_text(
             f'#!/bin/sh\n[ "$1" = convert ] || exec {real} "$@"\n'
-            f"cat /dev/stdin >/dev/null\n{lines.replace('prepared', str(prepared))}\n"
+            f"{lines.replace('prepared', str(prepared))}\n"
         )
         script.chmod(0o755)
 
@@ -137,19 +137,33 @@ def qemu_img_that(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 NEW: Final = ["--new-passphrase-file", "word"]
 
 
-def test_another_passphrase(
-    folder: Path, qemu_img_that: Callable[[str], None], capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The source's and the destination's are two; what lies between them for a time is told."""
+@pytest.mark.parametrize("name", ["luks", "qcow2"])
+def test_another_passphrase(name: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The source's and the destination's are two, and nothing lies unencrypted between them."""
+    (folder / "other").write_bytes("ein anderes Paßwort".encode())
     old = luks.disk((folder / "disk.raw").read_bytes()).write(folder / "old.luks")
-    (folder / "other").write_bytes(b"another")
-    qemu_img_that("cp prepared ./new.luks")
-    assert vmport(["convert", *NEW, "--passphrase-file", "word", str(old), "new.luks"]) == 0
-    assert "note: new.luks: a copy that is not encrypted lies" in capfd.readouterr().err
-    assert vmport(["convert", *NEW, "disk.vmdk", "two.luks"]) == 6  # it was not written
-    words = ["--new-passphrase-file", "other", "--passphrase-file", "word"]
-    assert vmport(["convert", "--force", *words, str(old), "new.luks"]) == 6
-    assert "opens none of the 1 key slots" in capfd.readouterr().err
+    fast = ["-o", "iter-time=10" if name == "luks" else "encrypt.format=luks,encrypt.iter-time=10"]
+    words = ["--passphrase-file", "word", "--new-passphrase-file", "other", *fast]
+    assert vmport(["-v", "convert", *words, str(old), f"new.{name}"]) == 0
+    said = capfd.readouterr().err
+    assert "raw copy" not in said
+    assert "not encrypted" not in said
+    for word, status in (("word", 3), ("other", 0)):
+        with_it = ["--passphrase-file", word]
+        assert vmport(["-q", "convert", *with_it, f"new.{name}", f"{word}.raw"]) == status
+    assert (folder / "other.raw").read_bytes() == (folder / "disk.raw").read_bytes()
+
+
+def test_what_opens_the_source_has_to_be_text_for_qemu_img(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "noise").write_bytes(b"a\xffb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(luks, "PASSPHRASE", b"a\xffb")
+        old = luks.disk((folder / "disk.raw").read_bytes()).write(folder / "noise.luks")
+    words = ["--passphrase-file", "noise", *NEW]
+    assert vmport(["convert", *words, str(old), "new.luks"]) == 2
+    assert "[usage.passphrase]" in capfd.readouterr().err
 
 
 def test_damage_of_what_is_encrypted_is_found(

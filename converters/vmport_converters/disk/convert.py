@@ -375,8 +375,10 @@ class _Work:
             self._ears.on_warning(
                 "this kernel has no Landlock, so qemu-img is not confined to the files of the disk"
             )
+        request, passphrase = self._request, None
         if self._plan.copied_first is None:
-            path, declared = self._request.source, self._plan.source.top.format
+            path, declared = request.source, self._plan.source.top.format
+            passphrase = request.passphrase
         else:
             self._ears.on_step(f"a raw copy for qemu-img, because {self._plan.copied_first}")
             path, declared = str(self._staging.scratch / "disk.raw"), DiskFormat.RAW
@@ -388,8 +390,10 @@ class _Work:
                     hashed=False,
                     on_progress=self._reporter("copying"),
                 )
-        allow, passphrase = self._request.allow, self._request.new_passphrase
-        job = Job(self._plan, path, declared, allow, self._staging, self._destination, passphrase)
+        job = Job(
+            self._plan, path, declared, request.allow, self._staging, self._destination,
+            passphrase, request.new_passphrase,
+        )  # fmt: skip
         write_with_qemu(
             job, on_progress=self._reporter("converting"), on_command=self._ears.on_step
         )

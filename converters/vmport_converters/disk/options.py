@@ -228,7 +228,7 @@ SUFFIXES: Final[Mapping[str, DiskFormat]] = {
 """What a destination's name says about its format; a source's says nothing."""
 
 _LONGEST_PASSPHRASE: Final = 4096
-"""Bytes that qemu-img can be given without a file (`process.MOST_STDIN`)."""
+"""Bytes that qemu-img can be given without a file (`process.MOST_SECRET`)."""
 
 _NOT_YET: Final = re.compile(r"data_file|encryption|.*key-secret")
 
@@ -304,7 +304,7 @@ def encrypts(target: DiskFormat, options: Mapping[str, str]) -> bool:
 
 
 def check_passphrase(passphrase: bytes | None, *, wanted: bool) -> None:
-    """That one is given for a destination where it is `wanted`, and that qemu takes it.
+    """That one is given for a destination where it is `wanted`, and that qemu-img takes it.
 
     Raises:
         UsageError: it is missing, not wanted, empty, too long or no text.
@@ -315,22 +315,23 @@ def check_passphrase(passphrase: bytes | None, *, wanted: bool) -> None:
             problem = "is needed: the destination is encrypted"
     elif not wanted:
         problem = "the destination is not encrypted; -o encrypt.format=luks or --to luks make it so"
-    elif not 0 < len(passphrase) <= _LONGEST_PASSPHRASE:
-        problem = f"holds {len(passphrase)} bytes; must be 1 to {_LONGEST_PASSPHRASE}"
-    elif b"\0" in passphrase or not _is_text(passphrase):
-        problem = "is no text in UTF-8, which qemu wants"
+    else:
+        problem = unfit_for_qemu(passphrase)
     if problem is not None:
         raise UsageError(
             None, code="usage.new-passphrase", problem=f"--new-passphrase-file: {problem}"
         )
 
 
-def _is_text(content: bytes) -> bool:
+def unfit_for_qemu(passphrase: bytes) -> str | None:
+    """Why qemu-img would not take it, if that is so."""
+    if not 0 < len(passphrase) <= _LONGEST_PASSPHRASE:
+        return f"holds {len(passphrase)} bytes; must be 1 to {_LONGEST_PASSPHRASE}"
     try:
-        content.decode("utf-8")
+        text = passphrase.decode("utf-8")
     except UnicodeDecodeError:
-        return False
-    return True
+        text = "\0"
+    return "is no text in UTF-8, which qemu-img wants" if "\0" in text else None
 
 
 def check_options(target: DiskFormat, options: Mapping[str, str]) -> None:

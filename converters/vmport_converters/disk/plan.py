@@ -98,7 +98,10 @@ def plan_conversion(facts: Facts, wish: Wish, base: BaseFacts | None = None) -> 
     _check_size(facts, wish, size)
     fills = target is DiskFormat.LUKS  # where nothing is written, nothing decrypts to zeros
     reserves = fills or options.get("preallocation") in {"falloc", "full"}
-    copied_first = _unfit_for_qemu(facts, size) if engine is Engine.QEMU_IMG else None
+    encrypted = encrypts(target, options)
+    copied_first = None
+    if engine is Engine.QEMU_IMG:
+        copied_first = _unfit_for_qemu(facts, size, encrypted=encrypted)
     data = facts.virtual_size if facts.data is None else facts.data
     if fills:
         data = size
@@ -122,7 +125,7 @@ def plan_conversion(facts: Facts, wish: Wish, base: BaseFacts | None = None) -> 
         at_most=worst_case(data, copied_first=copied_first is not None),
         notes=(
             *_notes(facts, target, size, base),
-            *_of_encryption(facts, copied_first, encrypted=encrypts(target, options)),
+            *_of_encryption(facts, copied_first, encrypted=encrypted),
             *([wish.advice] if wish.advice else []),
         ),
     )
@@ -258,7 +261,7 @@ def _engine(
     return Engine.NATIVE, tuple(reasons)
 
 
-def _unfit_for_qemu(facts: Facts, size: int) -> str | None:
+def _unfit_for_qemu(facts: Facts, size: int, *, encrypted: bool) -> str | None:
     """Why qemu-img must not read the source itself, if that is so."""
     if size != facts.virtual_size:
         return "the disk has to become longer"
@@ -266,7 +269,8 @@ def _unfit_for_qemu(facts: Facts, size: int) -> str | None:
         return f"the snapshot {facts.snapshot!r} is read"
     for info in facts.infos:
         try:
-            check_supported(facts.name, info)
+            # It is given the source's passphrase only to keep a plain copy from the medium.
+            check_supported(facts.name, info, opened=encrypted)
         except UnsupportedFeature as error:
             return f"the source {error.problem}"
     return None

@@ -223,8 +223,8 @@ def test_qemu_img_compresses_where_that_is_wished_for() -> None:
 def test_a_new_passphrase_is_no_word_of_the_command_line() -> None:
     for target, option in ((DiskFormat.LUKS, "iter-time=9"), (DiskFormat.QCOW2, "encrypt.format")):
         made = plan(RAW, target, option if "=" in option else f"{option}=luks")
-        argv = convert_argv("/q", made, source_node(chain(*RAW.infos)), "out")
-        assert argv[argv.index("--object") + 1] == "secret,id=new,file=/dev/stdin"
+        argv = convert_argv("/q", made, source_node(chain(*RAW.infos)), "out", {"new": 7})
+        assert argv[argv.index("--object") + 1] == "secret,id=new,file=/dev/fd/7"
         prefix = option.partition("format")[0] if "format" in option else ""
         assert argv[argv.index("-o") + 1].endswith(f",{prefix}key-secret=new")
 
@@ -234,8 +234,20 @@ def test_what_is_said_of_encryption() -> None:
     assert plan(secret, DiskFormat.RAW).notes == (
         "the source is encrypted; the destination is not",
     )
-    (note,) = plan(secret, DiskFormat.LUKS).notes
+    old = facts(image(DiskFormat.QCOW2, encrypted=True, details={"encrypt": {"format": "aes"}}))
+    (note,) = plan(old, DiskFormat.LUKS).notes
     assert "a copy that is not encrypted lies in the destination's folder" in note
+    # Of LUKS, qemu-img is given the passphrase, so that there is no such copy.
+    assert plan(secret, DiskFormat.LUKS).notes == ()
+    assert plan(secret, DiskFormat.LUKS).copied_first is None
+    luks = image(DiskFormat.QCOW2, encrypted=True, details={"encrypt": {"format": "luks"}})
+    argv = size_argv("/q", source_node(chain(luks, secret.top)), {"old": 5})
+    assert argv[2:4] == ["--object", "secret,id=old,file=/dev/fd/5"]
+    assert argv[-1] == (
+        "driver=qcow2,file.driver=file,file.filename=/d/0,"
+        "encrypt.format=luks,encrypt.key-secret=old,backing.driver=luks,"
+        "backing.file.driver=file,backing.file.filename=/d/1,backing.key-secret=old"
+    )
     assert plan(RAW, DiskFormat.LUKS).notes == ()
     assert plan(RAW, DiskFormat.LUKS).reserved == MIB
 

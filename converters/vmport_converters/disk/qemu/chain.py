@@ -90,8 +90,12 @@ class Chain:
         return self.links[0]
 
 
-def open_chain(source: str, *, declared: DiskFormat | None, resolver: Resolver) -> Chain:
+def open_chain(
+    source: str, *, declared: DiskFormat | None, resolver: Resolver, opened: bool = False
+) -> Chain:
     """Follow `source` down to the image that rests on no other.
+
+    `opened`: as `check_supported` has it.
 
     Raises:
         UnsafeInput: `resolver` does not grant a file, or a name is no plain path.
@@ -100,14 +104,15 @@ def open_chain(source: str, *, declared: DiskFormat | None, resolver: Resolver) 
         TruncatedInput: an extent or data file is shorter than it must be.
         InputError: as `vmport_formats.disk.probe.probe`, for each image.
     """
-    return _Walk(source, resolver).run(declared)
+    return _Walk(source, resolver, opened=opened).run(declared)
 
 
 class _Walk:
     """The files met so far."""
 
-    def __init__(self, source: str, resolver: Resolver) -> None:
+    def __init__(self, source: str, resolver: Resolver, *, opened: bool) -> None:
         self._source = source
+        self._opened = opened
         self._resolver = resolver
         self._stamps = Stamps()
         self._images: set[tuple[int, int]] = set()
@@ -138,7 +143,7 @@ class _Walk:
         self._images.add(stamp.file)
         with open_source(path) as source:
             info = probe(source, declared=declared)
-            check_supported(path, info)
+            check_supported(path, info, opened=self._opened)
             text = _descriptor_text(info, source)
         link = Link(str(Path(path).absolute()), info)
         if text is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from vmport_converters.disk.options import encrypts
 from vmport_converters.disk.plan import Compression
+from vmport_converters.disk.qemu.supported import is_luks
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import (
     CorruptInput,
@@ -39,6 +40,12 @@ _KEPT: Final = 200
 _MAX_ARGUMENT: Final = 100_000
 """Linux takes 128 KiB in one argument."""
 
+OLD: Final = "old"
+"""The secret that opens the source."""
+NEW: Final = "new"
+"""The secret that is to open the destination."""
+_NONE: Final[Mapping[str, int]] = {}
+
 # Requests in flight; qemu-img's own is 8.
 _PARALLEL: Final = "16"
 
@@ -59,7 +66,8 @@ def source_node(chain: Chain, rewritten: Mapping[str, str] | None = None) -> Nod
     node: Node | None = None
     for link in reversed(chain.links):
         path = (rewritten or {}).get(link.path, link.path)
-        node = Node(link.info.format, path, size_options(link.info), link.data_file, node)
+        options = (*size_options(link.info), *_key_options(link.info))
+        node = Node(link.info.format, path, options, link.data_file, node)
     assert node is not None  # noqa: S101 - a chain has at least one link
     return node
 
@@ -71,6 +79,24 @@ def size_options(info: ImageInfo) -> tuple[tuple[str, str], ...]:
     exact = info.details.get("current-size")
     by_footer = isinstance(exact, int) and exact // SECTOR * SECTOR == info.virtual_size
     return (("force_size_calc", "current_size" if by_footer else "chs"),)
+
+
+def _key_options(info: ImageInfo) -> tuple[tuple[str, str], ...]:
+    """With which secret the image is opened."""
+    if not is_luks(info):
+        return ()
+    if info.format is DiskFormat.LUKS:
+        return (("key-secret", OLD),)
+    return (("encrypt.format", "luks"), ("encrypt.key-secret", OLD))
+
+
+def _objects(secrets: Mapping[str, int]) -> list[str]:
+    """The secrets, by their names, in descriptors that they can be read from once."""
+    return [
+        word
+        for name, descriptor in secrets.items()
+        for word in ("--object", f"secret,id={name},file=/dev/fd/{descriptor}")
+    ]
 
 
 def _flat(node: Node, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -111,31 +137,34 @@ def _images(*nodes: Node) -> list[str]:
     return ["--", *("json:" + json.dumps(_tree(node)) for node in nodes)]
 
 
-def size_argv(tool: str, node: Node) -> list[str]:
-    """Ask how large a disk is (``required`` of a raw file); unlike ``info``, over a whole chain."""
-    return [tool, "measure", "--output=json", "-O", "raw", *_images(node)]
+def size_argv(tool: str, node: Node, secrets: Mapping[str, int] = _NONE) -> list[str]:
+    """Ask how large a disk is (``required`` of a raw file); unlike ``info``, over a whole chain.
+
+    `secrets`: descriptors from which `OLD` and `NEW`, which are passphrases, can be read once.
+    """
+    return [tool, "measure", *_objects(secrets), "--output=json", "-O", "raw", *_images(node)]
 
 
-def convert_argv(tool: str, conversion: Conversion, source: Node, name: str) -> list[str]:
+def convert_argv(
+    tool: str, conversion: Conversion, source: Node, name: str, secrets: Mapping[str, int] = _NONE
+) -> list[str]:
     """Convert `source` to the file `name`, without any folder, in the current folder.
 
-    The passphrase of a destination that is encrypted is read from stdin.
+    `secrets`: as in `size_argv`.
 
     Nothing is flushed (``-t unsafe``): publishing does that once, at the end, and its flush is the
     first, so that it hears of every error of the device.  Writes overtake each other (``-W``) only
     where that does not show in the result: the same input must yield the same output.
     """
     told = dict(conversion.options)
-    secret = []
     if encrypts(conversion.target, told):
-        secret = ["--object", "secret,id=new,file=/dev/stdin"]
-        told["key-secret" if conversion.target is DiskFormat.LUKS else "encrypt.key-secret"] = "new"
+        told["key-secret" if conversion.target is DiskFormat.LUKS else "encrypt.key-secret"] = NEW
     # A stream is compressed by itself, and there -c is refused.
     packs = conversion.target is DiskFormat.QCOW2 and conversion.compression is not Compression.NONE
     options = ",".join(f"{key}={value}" for key, value in told.items())
     return [
         tool, "convert", "-p",
-        *secret,
+        *_objects(secrets),
         *(["-c"] if packs else []),
         "-O", conversion.target.value,
         *(["-o", options] if options else []),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vmport_converters._posix import free_space
+from vmport_converters.disk.options import unfit_for_qemu
 from vmport_converters.disk.qemu.chain import open_chain
 from vmport_converters.disk.qemu.command import (
+    NEW,
+    OLD,
     PACKAGE,
     ProgressReader,
     convert_argv,
@@ -22,7 +26,7 @@ from vmport_converters.disk.qemu.command import (
     source_node,
 )
 from vmport_converters.disk.qemu.descriptors import write_descriptors
-from vmport_converters.process import Limits, find_tool, run
+from vmport_converters.process import Limits, find_tool, run, secret_pipe
 from vmport_converters.sandbox import Sandbox
 from vmport_formats.disk.granted import granted
 from vmport_formats.disk.model import DiskFormat
@@ -30,7 +34,7 @@ from vmport_formats.errors import ToolFailed, UnsafeInput, UsageError
 from vmport_formats.units import GIB, KIB, Bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vmport_converters.disk.plan import Conversion
     from vmport_converters.disk.qemu.chain import Chain
@@ -65,6 +69,8 @@ class Job:
     staging: Staging
     destination: Path
     passphrase: bytes | None = field(default=None, repr=False)
+    """Of the source, where that is encrypted, and qemu-img is to open it."""
+    new_passphrase: bytes | None = field(default=None, repr=False)
     """Of the destination, where it is to be encrypted."""
 
 
@@ -79,7 +85,12 @@ def write_with_qemu(
         InputError, OutputError, ToolFailed: as far as its words tell them apart.
     """
     tool = find_tool("qemu-img", package=PACKAGE, purpose=f"write {job.plan.target.label} images")
-    chain = open_chain(job.source, declared=job.declared, resolver=granted(job.allow))
+    chain = open_chain(
+        job.source,
+        declared=job.declared,
+        resolver=granted(job.allow),
+        opened=job.passphrase is not None,
+    )
     work = _Work(job, chain, tool, on_command)
     work.check_source()
     work.write(on_progress)
@@ -95,7 +106,8 @@ class _Work:
         self._chain = chain
         self._staging = job.staging
         self._destination = job.destination
-        self._passphrase = job.passphrase or b""
+        self._old = _key_of_source(job, chain)
+        self._new = {} if job.new_passphrase is None else {NEW: job.new_passphrase}
         self._on_command = on_command
         self._tool = tool
         self._source = source_node(chain, write_descriptors(chain, job.staging.scratch))
@@ -110,7 +122,7 @@ class _Work:
             InputError: it cannot open it.
             UnsafeInput: it sees one of another size.
         """
-        said = self._run(size_argv(self._tool, self._source))
+        said = self._run(partial(size_argv, self._tool, self._source), self._old)
         if said.status != 0:
             raise explain_opening(self._chain, said.stderr)
         seen = json.loads(said.stdout)["required"]
@@ -124,7 +136,7 @@ class _Work:
 
     def write(self, on_progress: Callable[[float], object]) -> None:
         """Let qemu-img write the destination into the staging folder."""
-        argv = convert_argv(self._tool, self._plan, self._source, self._name)
+        argv = partial(convert_argv, self._tool, self._plan, self._source, self._name)
         reader = ProgressReader()
         on_progress(0.0)
 
@@ -133,7 +145,7 @@ class _Work:
                 on_progress(share)
 
         for _ in range(_TRIES):
-            done = self._run(argv, on_output=heard, stdin=self._passphrase)
+            done = self._run(argv, self._old | self._new, on_output=heard)
             if done.status == 0 or _FLAW not in done.stderr:
                 break
             (self._staging.folder / self._name).unlink(missing_ok=True)
@@ -160,23 +172,49 @@ class _Work:
 
     def _run(
         self,
-        argv: Sequence[str],
+        argv: Callable[[Mapping[str, int]], Sequence[str]],
+        secrets: Mapping[str, bytes],
         *,
         on_output: Callable[[bytes], None] | None = None,
-        stdin: bytes = b"",
     ) -> Completed:
-        """Run qemu-img in the folder that it writes to, with its limits."""
-        self._on_command(shlex.join(argv))
-        start = partial(
-            run,
-            argv,
-            limits=_LIMITS,
-            sandbox=self._sandbox,
-            folder=self._staging.folder,
-            environment=_ENVIRONMENT,
-            stdin=stdin,
+        """Run qemu-img in the folder that it writes to, with its limits.
+
+        `argv` is made from the descriptors that `secrets` can be read from.
+        """
+        with ExitStack() as stack:
+            pipes = {
+                name: stack.enter_context(secret_pipe(secret)) for name, secret in secrets.items()
+            }
+            words = argv(pipes)
+            self._on_command(shlex.join(words))
+            start = partial(
+                run,
+                words,
+                limits=_LIMITS,
+                sandbox=self._sandbox,
+                folder=self._staging.folder,
+                environment=_ENVIRONMENT,
+                descriptors=tuple(pipes.values()),
+            )
+            return start() if on_output is None else start(on_output=on_output)
+
+
+def _key_of_source(job: Job, chain: Chain) -> dict[str, bytes]:
+    """What opens it, where that is needed.
+
+    Raises:
+        UsageError: qemu-img would not take it.
+    """
+    if job.passphrase is None or not any(link.info.encrypted for link in chain.links):
+        return {}
+    problem = unfit_for_qemu(job.passphrase)
+    if problem is not None:
+        raise UsageError(
+            None,
+            code="usage.passphrase",
+            problem=f"--passphrase-file: {problem}, to make one encrypted disk of another",
         )
-        return start() if on_output is None else start(on_output=on_output)
+    return {OLD: job.passphrase}
 
 
 def _safe_name(conversion: Conversion, destination: Path) -> str:

@@ -29,13 +29,22 @@ _UNSUPPORTED: Final[Mapping[str, str]] = {
 """Concerns by their codes: the file is sound, but qemu-img does not read all of it."""
 
 
-def check_supported(path: str, info: ImageInfo) -> None:
+def is_luks(info: ImageInfo) -> bool:
+    """Whether the image is encrypted, and so that qemu opens it with a passphrase."""
+    return info.format is DiskFormat.LUKS or (
+        info.format is DiskFormat.QCOW2 and info.details.get("encrypt") == {"format": "luks"}
+    )
+
+
+def check_supported(path: str, info: ImageInfo, *, opened: bool = False) -> None:
     """That qemu-img reads all of the image's content, and reads it rightly.
+
+    `opened`: it gets the passphrase of what is encrypted with LUKS.
 
     Raises:
         UnsupportedFeature: it is encrypted, differencing, or has something that it reads wrongly.
     """
-    if info.encrypted:
+    if info.encrypted and not (opened and is_luks(info)):
         raise UnsupportedFeature(path, code=f"{info.format.code}.encrypted", problem="is encrypted")
     if info.format in _NO_PARENTS and info.backing is not None:
         raise UnsupportedFeature(
