@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -27,11 +27,12 @@ from vmport_converters.disk.plan import (
     Engine,
     Wish,
     data_limit,
+    doubt_of_room,
     plan_conversion,
     worst_case,
 )
 from vmport_converters.disk.presets import PRESETS, preset_options, preset_target
-from vmport_converters.disk.source import data_size, open_disk
+from vmport_converters.disk.source import data_size, measured_above, open_disk
 from vmport_converters.disk.verification import Written, read_back
 from vmport_converters.publish import publishing
 from vmport_formats.disk.model import DiskFormat
@@ -250,10 +251,8 @@ def _opened(request: Request, wish: Wish, *, measured: bool = False) -> Iterator
 
 def _planned(source: Source, wish: Wish, destination: Path) -> Conversion:
     """The plan, of which it is certain that the format has place for it."""
-    base, facts = source.base, source.facts
-    limit = data_limit(wish.target, wish.options)
-    if facts.data is None and limit is not None and facts.virtual_size >= limit:
-        facts = replace(facts, data=data_size(source.disk))
+    base = source.base
+    facts = measured_above(data_limit(wish.target, wish.options), source)
     conversion = plan_conversion(facts, wish, None if base is None else base.facts)
     if conversion.engine is Engine.NATIVE:
         composer_for(conversion, destination.name, source.disk)
@@ -301,15 +300,8 @@ class _Work:
             OutputError: it is not.
         """
         free = free_space(self._staging.folder)
-        limit, data = (
-            data_limit(self._plan.target, dict(self._plan.options)),
-            self._plan.source.data,
-        )
-        if limit is not None and data is not None and data >= limit:  # else it was refused
-            self._ears.on_warning(
-                f"{self._destination}: ends with an error if {format_size(data)} of data do not "
-                f"pack into {format_size(limit)}, where such a VMDK ends"
-            )
+        if doubt := doubt_of_room(self._plan):
+            self._ears.on_warning(f"{self._destination}: {doubt}")
         if self._plan.reserved > free:
             raise OutputError(
                 self._destination,

@@ -89,8 +89,8 @@ def plan_conversion(facts: Facts, wish: Wish, base: BaseFacts | None = None) -> 
     """How the disk becomes a file as wished for; `base` is what ``backing_file`` names.
 
     Raises:
-        UsageError: the disk is larger, or has more data, than the format can hold, or what is wished for does not go
-            together.
+        UsageError: the disk is larger, or has more data, than the format can hold, or what is
+            wished for does not go together.
     """
     target = wish.target
     options, compression, engine, reasons = _settled(wish)
@@ -108,7 +108,7 @@ def plan_conversion(facts: Facts, wish: Wish, base: BaseFacts | None = None) -> 
     if base is not None:
         options["backing_fmt"] = base.format.value
         data = data if base.differing is None else base.differing
-    _check_data(facts, wish, options)
+    _check_data(facts, target, options)
     return Conversion(
         source=facts,
         target=target,
@@ -213,12 +213,23 @@ def data_limit(target: DiskFormat, options: Mapping[str, str]) -> int | None:
     return _LARGEST_SPARSE_VMDK if one_file else None
 
 
-def _check_data(facts: Facts, wish: Wish, options: Mapping[str, str]) -> None:
-    limit = data_limit(wish.target, options)
+def doubt_of_room(plan: Conversion) -> str | None:
+    """What there is to say if nobody knows yet whether the file can hold the data."""
+    limit, data = data_limit(plan.target, dict(plan.options)), plan.source.data
+    if limit is None or data is None or data < limit:
+        return None
+    return (
+        f"this VMDK can hold {format_size(limit)}; the conversion ends with an error if the "
+        f"{format_size(data)} of data do not pack into that"
+    )
+
+
+def _check_data(facts: Facts, target: DiskFormat, options: Mapping[str, str]) -> None:
+    limit = data_limit(target, options)
     if limit is None or facts.data is None or facts.data < limit:
         return
     if options.get("subformat") == "streamOptimized":
-        return  # nobody knows how small it becomes
+        return  # see `doubt_of_room`
     raise UsageError(
         facts.name,
         code="usage.too-much-data",

@@ -142,13 +142,13 @@ def _only_files(resolver: Resolver) -> Resolver:
 
 
 def measured_above(limit: int | None, source: Source) -> Facts:
-    """The facts of a disk, with how much data it has if it is larger than `limit` bytes.
+    """The facts of a disk, with how much data it has if it has `limit` bytes or more.
 
     Raises:
         InputError: as `data_size`.
     """
     facts = source.facts
-    if facts.data is not None or limit is None or facts.virtual_size <= limit:
+    if facts.data is not None or limit is None or facts.virtual_size < limit:
         return facts
     return replace(facts, data=data_size(source.disk))
 

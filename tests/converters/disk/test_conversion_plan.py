@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmport_converters.disk.options import TARGETS, read_options
-from vmport_converters.disk.plan import Compression, Conversion, Engine, Wish, plan_conversion
+from vmport_converters.disk.plan import (
+    Compression,
+    Conversion,
+    Engine,
+    Wish,
+    doubt_of_room,
+    plan_conversion,
+)
 from vmport_converters.disk.qemu.chain import Chain, Link
 from vmport_converters.disk.qemu.command import (
     Node,
@@ -292,6 +299,30 @@ def test_a_disk_that_is_too_large(target: DiskFormat, largest: int) -> None:
     with pytest.raises(UsageError, match=rf"{largest} \({largest // GIB} GiB\)"):
         plan(facts(image(DiskFormat.RAW, largest + 512)), target)
     assert plan(facts(image(DiskFormat.RAW, largest)), target).notes == ()
+
+
+@pytest.mark.parametrize("engine", [None, Engine.QEMU_IMG])
+def test_more_data_than_the_file_of_a_vmdk_can_hold(engine: Engine | None) -> None:
+    """Its tables name sectors of 512 bytes by 32 bits; its tables and header take some, too."""
+    limit = (1 << 32) * 512
+    disk = facts(image(DiskFormat.RAW, 3 * limit), data=limit)
+    with pytest.raises(UsageError, match=r"2 TiB of data do not fit .* ends at 2 TiB") as caught:
+        plan(disk, DiskFormat.VMDK, engine=engine)
+    assert caught.value.code == "usage.too-much-data"
+    assert "twoGbMaxExtentSparse" in (caught.value.hint or "")
+    for target, options in (
+        (DiskFormat.VMDK, ["subformat=twoGbMaxExtentSparse"]),
+        (DiskFormat.VMDK, ["subformat=monolithicFlat"]),
+        (DiskFormat.VHDX, []),
+        (DiskFormat.QCOW2, []),
+    ):
+        assert doubt_of_room(plan(disk, target, *options, engine=engine)) is None
+    # Nobody knows how small it becomes.
+    stream = plan(disk, DiskFormat.VMDK, "subformat=streamOptimized", engine=engine)
+    assert "do not pack into that" in (doubt_of_room(stream) or "")
+    for known in (None, limit // 2):
+        fits = plan(replace(disk, data=known), DiskFormat.VMDK, engine=engine)
+        assert doubt_of_room(fits) is None
 
 
 def test_every_file_and_format_of_a_chain_is_told() -> None:

@@ -7,7 +7,9 @@ import re
 import subprocess
 import time
 import tracemalloc
+import zlib
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +21,7 @@ from tests.content import (
     check_against_qemu_map,
     check_content,
     converted,
+    libvmdk,
     qemu_img,
     qemu_io,
     seven_zip,
@@ -188,31 +191,29 @@ def test_what_cannot_be_compressed_is_a_stream_all_the_same(compression: Effort)
 
 
 READERS = pytest.mark.needs("7z", "vmdkinfo", "qemu-img")
-LIBVMDK = """
-import sys, pyvmdk
-disk = pyvmdk.handle()
-disk.open(sys.argv[1])
-disk.open_extent_data_files()
-left = disk.get_media_size()
-while left:
-    part = disk.read(min(left, 1 << 20))
-    left -= len(part)
-    sys.stdout.buffer.write(part)
-"""
 
 
 @READERS
-@pytest.mark.parametrize("subformat", SUBFORMATS)
-def test_every_reader_reads_the_same(subformat: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("subformat", "options"),
+    [
+        ("monolithicSparse", {}),
+        ("streamOptimized", {"compression": Effort.FAST}),
+        ("streamOptimized", {"compression": Effort.SMALL}),
+    ],
+    ids=str,
+)
+def test_every_reader_reads_the_same(
+    subformat: str, options: dict[str, Any], tmp_path: Path
+) -> None:
     path = tmp_path / "disk.vmdk"
     content = patchwork(TABLE + 77 * GRAIN + 3 * SECTOR, GRAIN, seed=11)
-    composer = composer_of(subformat, len(content), name=path.name)
+    composer = composer_of(subformat, len(content), name=path.name, **options)
     compose(composer, content, path)
     truth = content.ljust(composer.virtual_size, b"\0")
     assert converted(path, "vmdk") == truth
     assert seven_zip(path) == truth
-    libvmdk = ["/usr/bin/python3", "-c", LIBVMDK, str(path)]
-    done = subprocess.run(libvmdk, capture_output=True, check=False)
+    done = subprocess.run(libvmdk(path), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == truth
 
@@ -380,6 +381,24 @@ def test_a_file_ends_where_its_tables_cannot_point(tmp_path: Path) -> None:
     assert caught.value.code == "vmdk.file-full"
     with pytest.raises(OutputError):
         SparseComposer(1 << 63)
+
+
+def test_a_stream_ends_where_its_tables_cannot_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many sectors are left, grains and tables fit, or it is an error with advice."""
+    packed = zlib.compress(Random(1).randbytes(GRAIN), 0)
+
+    def fill(composer: StreamComposer) -> None:
+        for number in range(3):
+            list(composer.add_packed(number * 512 * GRAIN, packed))
+        list(composer.finish())
+
+    for left in range(300):
+        composer = StreamComposer(HUGE)
+        monkeypatch.setattr(composer, "_end", (1 << 32) - left)
+        with pytest.raises(OutputError, match="2 TiB") as caught:
+            fill(composer)
+        assert caught.value.code == "vmdk.file-full"
+        assert "twoGbMaxExtentSparse" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("subformat", SUBFORMATS)

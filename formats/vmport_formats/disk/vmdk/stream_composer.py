@@ -181,6 +181,7 @@ class StreamComposer:
         return self._numbers[index] // _DIRECTORY_PART
 
     def _table(self, table: Table) -> Write:
+        check_fits(self._end + 1 + TABLE_SECTORS)
         self._numbers.append(table.number)
         self._places.append(self._end + 1)  # behind its marker
         return self._append(Marker.GRAIN_TABLE.of(TABLE_SECTORS), table.data)

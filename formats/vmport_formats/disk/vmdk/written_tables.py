@@ -141,5 +141,6 @@ def _too_large() -> OutputError:
         code="vmdk.file-full",
         problem="the disk has more data than one VMDK file can hold, which ends at "
         f"{format_size((_LAST + 1) * SECTOR)}",
-        hint="write another format: qcow2 and VHDX have room for it",
+        hint="a VMDK of several files (-o subformat=twoGbMaxExtentSparse), qcow2 and VHDX have "
+        "room for it",
     )

@@ -137,8 +137,7 @@ def test_empty_disks_of_one_name_have_the_ids_of_their_sources(
     for folder in ("first", "second"):
         source = tmp_path / folder / "empty.image"
         source.parent.mkdir()
-        argv = ["qemu-img", "create", "-q", "-f", disk_format, source, "8M"]
-        subprocess.run(argv, check=True)
+        subprocess.run(["qemu-img", "create", "-q", "-f", disk_format, source, "8M"], check=True)
         for target in (TARGETS[-2], TARGETS[-6], TARGETS[-4]):  # VDI, VHD and VHDX
             path = source.with_name(f"disk.{target.suffix}")
             assert target.identity is not None
