@@ -39,7 +39,17 @@ class Record:
 
 RECORDS: Final = {
     "qcow2": (
-        Record("Header, versions 2 and 3", "qcow2.header", "V2", "_Version2", notes="Header"),
+        Record(
+            "Header, versions 2 and 3",
+            "qcow2.header",
+            "V2",
+            (
+                "magic", "version", "backing_file_offset", "backing_file_size", "cluster_bits",
+                "size", "crypt_method", "l1_size", "l1_table_offset", "refcount_table_offset",
+                "refcount_table_clusters", "nb_snapshots", "snapshots_offset",
+            ),
+            notes="Header",
+        ),
         Record(
             "Header, what version 3 adds",
             "qcow2.header",

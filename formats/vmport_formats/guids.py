@@ -8,8 +8,8 @@ from __future__ import annotations
 from struct import Struct
 
 # Microsoft's GUIDs have the first three parts as little-endian numbers; so has VDI.
-_LITTLE = Struct("<IHH2s6s")
-_NETWORK = Struct(">IHH2s6s")
+_LITTLE = Struct("<IHH8s")
+_NETWORK = Struct(">IHH8s")
 
 
 def of_little_endian(data: bytes) -> str:
@@ -26,9 +26,9 @@ def little_endian(text: str) -> bytes:
     """The 16 bytes that `of_little_endian` shows as `text`."""
     first, second, third, *rest = text.split("-")
     numbers = (int(part, 16) for part in (first, second, third))
-    return _LITTLE.pack(*numbers, *map(bytes.fromhex, rest))
+    return _LITTLE.pack(*numbers, bytes.fromhex("".join(rest)))
 
 
 def _text(struct: Struct, data: bytes) -> str:
-    first, second, third, clock, node = struct.unpack(data)
-    return f"{first:08x}-{second:04x}-{third:04x}-{clock.hex()}-{node.hex()}"
+    first, second, third, rest = struct.unpack(data)
+    return f"{first:08x}-{second:04x}-{third:04x}-{rest.hex('-', 6)}"

@@ -1,7 +1,7 @@
 """What a disk image is, whatever its format: the models that every storey above speaks in.
 
-They are `NamedTuple`s, as the records of the formats are: the import of `dataclasses` alone takes as
-long as it takes to read a hundred images.
+They are `NamedTuple`s, as the records of the formats are: the import of `dataclasses` alone takes
+as long as it takes to read a hundred images.
 """
 
 from __future__ import annotations

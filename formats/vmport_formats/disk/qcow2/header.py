@@ -17,7 +17,7 @@ MAGIC: Final = b"QFI\xfb"
 _OUTSIDE: Final = "qcow2.header-outside"
 
 V2: Final = Struct(">4sIQIIQIIQQIIQ")
-"""See `_Version2`."""
+"""What every version has."""
 V3: Final = Struct(">QQQII")
 """What version 3 adds, up to `header_length`."""
 _V3_AT = V2.size
@@ -90,24 +90,6 @@ class Compression(IntEnum):
 _COMPRESSIONS: Final = frozenset(Compression)
 
 
-class _Version2(NamedTuple):
-    """What every version has, as it is stored."""
-
-    magic: bytes
-    version: int
-    backing_file_offset: int
-    backing_file_size: int
-    cluster_bits: int
-    size: int
-    crypt_method: int
-    l1_size: int
-    l1_table_offset: int
-    refcount_table_offset: int
-    refcount_table_clusters: int
-    nb_snapshots: int
-    snapshots_offset: int
-
-
 class Header(NamedTuple):
     """A header all of whose own fields keep their rules; the tables are only placed, not read."""
 
@@ -165,59 +147,70 @@ def read_header(source: ByteSource) -> Header:
         raise CorruptInput(
             source.name, at=0, code="qcow2.magic", problem="does not begin with the magic QFI\\xfb"
         )
-    v2 = _Version2(
-        *V2.unpack(read_exactly(source, 0, V2.size, what="the qcow2 header", code=_OUTSIDE))
-    )
-    if v2.version not in (2, 3):
+    (
+        _magic,
+        version,
+        backing_file_offset,
+        backing_file_size,
+        cluster_bits,
+        size,
+        crypt_method,
+        l1_size,
+        l1_table_offset,
+        refcount_table_offset,
+        refcount_table_clusters,
+        nb_snapshots,
+        snapshots_offset,
+    ) = V2.unpack(read_exactly(source, 0, V2.size, what="the qcow2 header", code=_OUTSIDE))
+    if version not in (2, 3):
         raise UnsupportedFeature(
             source.name,
             at=4,
             code="qcow2.version",
-            problem=f"qcow2 version {v2.version}; versions 2 and 3 are known",
+            problem=f"qcow2 version {version}; versions 2 and 3 are known",
         )
-    if v2.cluster_bits not in CLUSTER_BITS:
+    if cluster_bits not in CLUSTER_BITS:
         raise CorruptInput(
             source.name,
             at=20,
             code="qcow2.cluster-bits",
-            problem=f"cluster_bits is {v2.cluster_bits}; must be 9 to 21",
+            problem=f"cluster_bits is {cluster_bits}; must be 9 to 21",
         )
-    if v2.size > MAX_SIZE:
+    if size > MAX_SIZE:
         raise CorruptInput(
             source.name,
             at=24,
             code="qcow2.size",
-            problem=f"virtual size of {v2.size} bytes; at most 2^63-1",
+            problem=f"virtual size of {size} bytes; at most 2^63-1",
         )
-    if v2.crypt_method not in _ENCRYPTIONS:
+    if crypt_method not in _ENCRYPTIONS:
         raise UnsupportedFeature(
             source.name,
             at=32,
             code="qcow2.crypt-method",
-            problem=f"encryption method {v2.crypt_method}; 0 (none), 1 (AES) and 2 (LUKS) are "
-            "known",
+            problem=f"encryption method {crypt_method}; 0 (none), 1 (AES) and 2 (LUKS) are known",
         )
     incompatible = compatible = autoclear = 0
     refcount_order, header_length = 4, V2.size
     compression = Compression.ZLIB
-    if v2.version == 3:
+    if version == 3:
         v3 = read_exactly(source, _V3_AT, V3.size, what="the qcow2 version 3 header", code=_OUTSIDE)
         incompatible, compatible, autoclear, refcount_order, header_length = V3.unpack(v3)
-        _check_version_3(source, v2.cluster_bits, refcount_order, header_length)
+        _check_version_3(source, cluster_bits, refcount_order, header_length)
         compression = _compression(source, incompatible, header_length)
     header = Header(
-        version=v2.version,
-        cluster_bits=v2.cluster_bits,
-        size=v2.size,
-        backing_file_offset=v2.backing_file_offset,
-        backing_file_size=v2.backing_file_size,
-        encryption=Encryption(v2.crypt_method),
-        l1_size=v2.l1_size,
-        l1_table_offset=v2.l1_table_offset,
-        refcount_table_offset=v2.refcount_table_offset,
-        refcount_table_clusters=v2.refcount_table_clusters,
-        nb_snapshots=v2.nb_snapshots,
-        snapshots_offset=v2.snapshots_offset,
+        version=version,
+        cluster_bits=cluster_bits,
+        size=size,
+        backing_file_offset=backing_file_offset,
+        backing_file_size=backing_file_size,
+        encryption=Encryption(crypt_method),
+        l1_size=l1_size,
+        l1_table_offset=l1_table_offset,
+        refcount_table_offset=refcount_table_offset,
+        refcount_table_clusters=refcount_table_clusters,
+        nb_snapshots=nb_snapshots,
+        snapshots_offset=snapshots_offset,
         incompatible=incompatible,
         compatible=compatible,
         autoclear=autoclear,

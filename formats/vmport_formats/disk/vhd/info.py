@@ -25,6 +25,7 @@ from vmport_formats.disk.vhd.layout import (
     header_checksum,
     unpack_footer,
     unpack_header,
+    unpack_locators,
 )
 from vmport_formats.errors import CorruptInput, TruncatedInput, UnsupportedFeature
 from vmport_formats.guids import of_network_order
@@ -70,7 +71,13 @@ class Dynamic(NamedTuple):
     at: int
     """Host offset of the header."""
     header: DynamicHeader
-    locators: tuple[ParentLocator, ...]
+    data: bytes
+    """The header as it is in the file."""
+
+    @property
+    def locators(self) -> tuple[ParentLocator, ...]:
+        """Its parent locators, used or not."""
+        return unpack_locators(self.data)
 
     @property
     def bitmap_size(self) -> int:
@@ -217,7 +224,7 @@ def _read_dynamic(source: ByteSource, footer: Footer, virtual_size: int, *, whol
     data = read_exactly(
         source, at, HEADER_LENGTH, what="the dynamic disk header", code="vhd.header-outside"
     )
-    dynamic = Dynamic(at, *unpack_header(data))
+    dynamic = Dynamic(at, unpack_header(data), data)
     _check_header(source, dynamic.header, header_checksum(data), at=at)
     _check_table(source, dynamic, virtual_size)
     if whole and dynamic.header.max_table_entries <= _MAX_SCANNED_ENTRIES:

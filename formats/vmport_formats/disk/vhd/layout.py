@@ -107,11 +107,15 @@ def unpack_footer(sector: bytes) -> Footer:
     return Footer._make(_FOOTER.unpack_from(sector))
 
 
-def unpack_header(data: bytes) -> tuple[DynamicHeader, tuple[ParentLocator, ...]]:
-    """The dynamic header in `data`, of 1024 bytes, and its parent locators, used or not."""
+def unpack_header(data: bytes) -> DynamicHeader:
+    """The dynamic header in `data`, of 1024 bytes."""
+    return DynamicHeader._make(_HEADER.unpack_from(data))
+
+
+def unpack_locators(data: bytes) -> tuple[ParentLocator, ...]:
+    """The parent locators in `data`, a dynamic header of 1024 bytes; used or not."""
     end = _HEADER.size + _LOCATORS * _LOCATOR.size
-    locators = map(ParentLocator._make, _LOCATOR.iter_unpack(data[_HEADER.size : end]))
-    return DynamicHeader._make(_HEADER.unpack_from(data)), tuple(locators)
+    return tuple(map(ParentLocator._make, _LOCATOR.iter_unpack(data[_HEADER.size : end])))
 
 
 def pack_footer(footer: Footer) -> bytes:
@@ -136,7 +140,8 @@ def header_checksum(data: bytes) -> int:
 
 def _checksum(data: bytes, field: int) -> int:
     """The ones' complement of the sum of all bytes but those of the checksum itself."""
-    return ~(sum(data) - sum(data[field : field + 4])) & 0xFFFF_FFFF
+    most = data.rstrip(b"\0")  # zeros add nothing, and are many
+    return ~(sum(most) - sum(data[field : field + 4])) & 0xFFFF_FFFF
 
 
 def _sealed(data: bytes, field: int) -> bytes:

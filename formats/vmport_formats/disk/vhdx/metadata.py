@@ -38,6 +38,8 @@ MIN_BLOCK: Final = MIB
 MAX_BLOCK: Final = 256 * MIB
 MAX_DISK: Final = 64 << 40
 _MAX_ITEM: Final = MIB
+_FIRST_LOOK: Final = 4096
+"""As much of the table, and of what follows it, holds all that most files have."""
 _SECTOR_SIZES: Final = (512, 4096)
 
 # As numbers: every `&` with a flag makes a new one.
@@ -156,7 +158,9 @@ def read_metadata(source: ByteSource, region: Region) -> Metadata:
 
 
 def _read_items(source: ByteSource, region: Region) -> dict[bytes, _Item]:
-    data = _read_table(source, region.offset, METADATA_TABLE_HEADER.size)
+    data = source.read_at(region.offset, _FIRST_LOOK)
+    if len(data) < METADATA_TABLE_HEADER.size:
+        data = _read_table(source, region.offset, METADATA_TABLE_HEADER.size)
     header = MetadataTableHeader._make(METADATA_TABLE_HEADER.unpack_from(data))
     if header.signature != b"metadata":
         raise CorruptInput(
@@ -175,7 +179,9 @@ def _read_items(source: ByteSource, region: Region) -> dict[bytes, _Item]:
         )
     items: dict[bytes, _Item] = {}
     length = METADATA_TABLE_HEADER.size + header.entry_count * METADATA_ENTRY.size
-    data = _read_table(source, region.offset, length)
+    if len(data) < length:
+        data = _read_table(source, region.offset, length)
+    near = source.read_at(region.offset + TABLE_LENGTH, _FIRST_LOOK)
     for number in range(header.entry_count):
         entry_at = METADATA_TABLE_HEADER.size + number * METADATA_ENTRY.size
         entry = MetadataEntry._make(METADATA_ENTRY.unpack_from(data, entry_at))
@@ -197,7 +203,7 @@ def _read_items(source: ByteSource, region: Region) -> dict[bytes, _Item]:
                 code="vhdx.metadata-duplicate",
                 problem=f"metadata item {_ITEMS[kind][0]} is listed twice",
             )
-        items[kind] = _read_item(source, region, kind, entry, at=region.offset + entry_at)
+        items[kind] = _read_item(source, region, near, entry, at=region.offset + entry_at)
     return items
 
 
@@ -207,9 +213,10 @@ def _read_table(source: ByteSource, at: int, length: int) -> bytes:
 
 
 def _read_item(
-    source: ByteSource, region: Region, kind: bytes, entry: MetadataEntry, *, at: int
+    source: ByteSource, region: Region, near: bytes, entry: MetadataEntry, *, at: int
 ) -> _Item:
-    name, length = _ITEMS[kind]
+    """What an entry at offset `at` lists; `near` is what follows the table."""
+    name, length = _ITEMS[entry.item_id]
     if length is not None and entry.length != length:
         raise CorruptInput(
             source.name,
@@ -233,12 +240,12 @@ def _read_item(
             f"{TABLE_LENGTH:#x} bytes long, and the end of the region at {region.length:#x}",
         )
     place = region.offset + entry.offset
-    what = f"metadata item {name}"
-    return _Item(
-        name,
-        place,
-        read_exactly(source, place, entry.length, what=what, code="vhdx.metadata-offset"),
-    )
+    begin = entry.offset - TABLE_LENGTH
+    data = near[begin : begin + entry.length]
+    if len(data) < entry.length:
+        what = f"metadata item {name}"
+        data = read_exactly(source, place, entry.length, what=what, code="vhdx.metadata-offset")
+    return _Item(name, place, data)
 
 
 def _check_block_size(source: ByteSource, block_size: int, *, at: int) -> None:

@@ -52,7 +52,7 @@ class ExtentType(StrEnum):
         return "vmdk" if self.value in sparse else "raw"
 
 
-_EXTENT_TYPES: Final = frozenset(ExtentType)
+_EXTENT_TYPES: Final = {item.value: item for item in ExtentType}
 
 
 class Extent(NamedTuple):
@@ -134,10 +134,10 @@ _KEYS: Final = {
         "objectType",
     )
 }
+# What begins the keys that are kept as they are spelt: those of the disk database, and of a disk
+# that Workstation encrypts.
 _DATABASE: Final = "ddb."
-# What begins keys that are kept as they are spelt; the last, those of a disk that Workstation
-# encrypts.
-_ANY_CASE: Final = (_DATABASE, "encryption.")
+_ENCRYPTION: Final = "encryption."
 
 # The encodings that a descriptor may declare, as VMware and as Python name them.  A table, for
 # Python's own list has codecs that are no encodings at all.
@@ -241,20 +241,20 @@ class _Parser:
             if extent is not None:
                 self._extents.append(self._extent(self._number_of(match), extent.rstrip(_BLANKS)))
                 continue
-            known = None if key is None else self._spelt(key)
+            table, known = self._table(key) if key is not None else (self._values, None)
             if known is None or not (clean or _CONTROL.search(match[0].strip(_BLANKS)) is None):
                 self._note(self._unknown, match)
-                continue
-            table = self._database if known.lower().startswith(_DATABASE) else self._values
-            if known in table:
+            elif known in table:
                 self._note(self._duplicates, match)
             else:
                 table[known] = bare.rstrip() if quoted is None else quoted
 
-    def _spelt(self, key: str) -> str | None:
-        """The key as it is to be spelt; None for one that is not known."""
+    def _table(self, key: str) -> tuple[dict[str, str], str | None]:
+        """Where a key belongs, and as it is to be spelt; None for one that is not known."""
         lower = key.lower()
-        return key if lower.startswith(_ANY_CASE) else _KEYS.get(lower)
+        if lower.startswith(_DATABASE):
+            return self._database, key
+        return self._values, key if lower.startswith(_ENCRYPTION) else _KEYS.get(lower)
 
     def _note(self, lines: list[Line], match: re.Match[str]) -> None:
         if len(lines) < _MAX_NOTED:
@@ -271,7 +271,8 @@ class _Parser:
         if match is None:
             raise self._corrupt(number, "extent-line", f"extent line {line[:200]!r} is malformed")
         access, sectors, kind, name, offset, rest = match.groups()
-        if kind not in _EXTENT_TYPES:
+        extent_type = _EXTENT_TYPES.get(kind)
+        if extent_type is None:
             raise UnsupportedFeature(
                 self._path,
                 at=f"{self._where}line {number}",
@@ -282,13 +283,13 @@ class _Parser:
         extent = Extent(
             access,
             Sectors(int(sectors)),
-            ExtentType(kind),
+            extent_type,
             name,
             None if offset is None else Sectors(int(offset)),
             rest or "",
             number,
         )
-        if name is None and extent.type is not ExtentType.ZERO:
+        if name is None and extent_type is not ExtentType.ZERO:
             raise self._corrupt(number, "extent-line", f"extent of type {kind} names no file")
         if max(extent.sectors, extent.offset or 0) * SECTOR > MAX_SIZE:
             raise self._corrupt(

@@ -40,6 +40,7 @@ _EMBEDDED: Final = "embedded descriptor, "
 # qemu looks for the embedded descriptor's keys here, wherever the header says that it is.
 _QEMU_DESCRIPTOR: Final = SECTOR
 
+_SPARSE: Final = ExtentType.SPARSE.value
 _CREATE_TYPE: Final = re.compile(r"[A-Za-z0-9_.-]{1,127}")
 # The kinds of disk that are one file; and all kinds that are known, from VMware's documents.
 _ONE_FILE: Final = frozenset({"monolithicSparse", "streamOptimized"})
@@ -232,7 +233,7 @@ def _sparse_vmdk(source: ByteSource, extent: SparseExtent) -> Vmdk:
     name = next((item.name for item in descriptor.extents), None)
     own: dict[str, object] = {
         "filename": None if name is None else decode(name, codec(descriptor))[0],
-        "format": ExtentType.SPARSE.value,
+        "format": _SPARSE,
         "virtual-size": capacity,
         "cluster-size": grain,
     }
@@ -322,16 +323,13 @@ def _descriptor_details(descriptor: Descriptor) -> dict[str, object]:
         "descriptor-version": descriptor.values.get("version"),
     }
     shown = {"CID", "parentCID", "createType", "version"}
-    encoding = codec(descriptor)
-    details |= {
-        _kebab(key): decode(value, encoding)[0]
-        for key, value in descriptor.values.items()
-        if key not in shown
-    }
-    details["ddb"] = {
-        key: decode(value, encoding)[0] for key, value in descriptor.disk_database.items()
-    }
-    return details
+    more = {_kebab(key): value for key, value in descriptor.values.items() if key not in shown}
+    database = dict(descriptor.disk_database)
+    if not descriptor.raw.isascii():
+        encoding = codec(descriptor)
+        for texts in (more, database):
+            texts.update({key: decode(value, encoding)[0] for key, value in texts.items()})
+    return details | more | {"ddb": database}
 
 
 def _extent_details(extent: Extent, descriptor: Descriptor) -> dict[str, object]:

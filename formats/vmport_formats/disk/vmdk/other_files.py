@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.model import Concern
 from vmport_formats.disk.vmdk.descriptor import NO_PARENT, Descriptor, codec, decode
@@ -12,6 +12,9 @@ from vmport_formats.units import Sectors, sectors_to_bytes
 
 if TYPE_CHECKING:
     from vmport_formats.disk.vmdk.descriptor import Extent
+
+# A colon makes a drive, or a protocol of qemu's, of a name that leads to no other folder.
+_MORE_THAN_A_NAME: Final = frozenset("/\\:")
 
 
 def extent_references(extents: tuple[Extent, ...], descriptor: Descriptor) -> tuple[Reference, ...]:
@@ -126,8 +129,7 @@ def name_concerns(descriptor: Descriptor) -> list[Concern]:
     encoding = codec(descriptor)
     names = [extent.name for extent in descriptor.extents if extent.name is not None]
     concerns = []
-    # A colon makes a drive, or a protocol of qemu's, of a name that leads to no other folder.
-    if path := next((name for name in names if any(sign in name for sign in "/\\:")), None):
+    if path := next((name for name in names if not _MORE_THAN_A_NAME.isdisjoint(name)), None):
         concerns.append(
             Concern(
                 "vmdk.extent-path",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.disk.numbers import reach
+from vmport_formats.disk.numbers import decoded, reach
 from vmport_formats.disk.vmdk.sparse import GRAIN_MARKER
-from vmport_formats.disk.vmdk.words import Pages, Words
 from vmport_formats.errors import TruncatedInput
-from vmport_formats.units import SECTOR
+from vmport_formats.units import KIB, SECTOR
+from vmport_formats.zeros import without_trailing_zeros
 
 if TYPE_CHECKING:
     from array import array
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from vmport_formats.source import ByteSource
 
 _MARKERS: Final = 1 << 17  # in the header's flags: there are such
+_ENTRY: Final = 4  # bytes
+_PART: Final = 16 * KIB
+"""Bytes of tables that are read at a time."""
 
 # What is looked at, so that a hostile file costs little; holes of the file are free.  Entries of
 # grain tables (those of 1 TiB in grains of 64 KiB), tables, entries of the directory, and parts of
@@ -37,33 +40,29 @@ def check_reach(source: ByteSource, header: SparseHeader) -> None:
     Raises:
         TruncatedInput: codes ``vmdk.table-outside`` and ``vmdk.grain-outside``.
     """
-    words = Words(source, 4, Pages())
     length = header.num_gtes_per_gt
     last = _last_to_fit(header, source.size)
     looked_at = last_parts = 0
-    for number, sector, count in _spans(words, header):
+    for number, sector, count in _spans(source, header):
         _check_tables(source, header, number, sector, count)
-        entry = number * length
-        at = sector * SECTOR
-        for size, part in words.parts(at, count * length):
-            if part is not None and max(part) > last:
+        for first, size, part in _parts(source, sector * SECTOR, count * length):
+            if part and max(part) > last:
                 last_parts += 1
-                _check_grains(source, header, part, at, entry)
-            looked_at += size if part is not None else 0
+                at = sector * SECTOR + _ENTRY * first
+                _check_grains(source, header, part, at, number * length + first)
+            looked_at += size
             if looked_at > _MAX_ENTRIES or last_parts > _MAX_LAST_PARTS:
                 return
-            entry += size
-            at += 4 * size
 
 
 def _check_tables(
     source: ByteSource, header: SparseHeader, number: int, sector: int, count: int
 ) -> None:
     """That the file holds `count` tables that follow each other from `sector` on."""
-    size = 4 * header.num_gtes_per_gt
+    size = _ENTRY * header.num_gtes_per_gt
     if sector * SECTOR + count * size > source.size:
         fitting = max(0, source.size - sector * SECTOR) // size
-        place = header.gd_offset * SECTOR + 4 * (number + fitting)
+        place = header.gd_offset * SECTOR + _ENTRY * (number + fitting)
         raise _outside(source, place, "table", sector + fitting * size // SECTOR)
 
 
@@ -76,29 +75,49 @@ def _check_grains(
     for index in [index for index, grain in enumerate(part) if grain > last and grain > 1]:
         grain = part[index]
         if _end(source, header, grain, (entry + index) * header.grain_size) > source.size:
-            raise _outside(source, at + 4 * index, "grain", grain)
+            raise _outside(source, at + _ENTRY * index, "grain", grain)
 
 
-def _spans(words: Words, header: SparseHeader) -> Iterator[tuple[int, int, int]]:
+def _spans(source: ByteSource, header: SparseHeader) -> Iterator[tuple[int, int, int]]:
     """Grain tables that follow each other in directory and file: number, sector, how many."""
     count = -(-header.capacity // (header.grain_size * header.num_gtes_per_gt))
-    size = 4 * header.num_gtes_per_gt
+    size = _ENTRY * header.num_gtes_per_gt
     step = 0 if size % SECTOR else size // SECTOR
-    number = spans = 0
-    for length, part in words.parts(header.gd_offset * SECTOR, min(count, _MAX_DIRECTORY)):
+    spans = 0
+    for first, _, part in _parts(source, header.gd_offset * SECTOR, min(count, _MAX_DIRECTORY)):
         index = 0
-        while part is not None and index < length:
+        while index < len(part):
             sector = part[index]
             if not sector:
                 index += reach(part, index, len(part), 0)
                 continue
             following = reach(part, index, len(part), step) if step else 1
-            yield number + index, sector, following
+            yield first + index, sector, following
             spans += 1
             if spans == _MAX_SPANS:
                 return
             index += following
-        number += length
+
+
+def _parts(source: ByteSource, at: int, count: int) -> Iterator[tuple[int, int, array[int]]]:
+    """`count` entries from offset `at` on, which the file holds, in parts without its holes.
+
+    Of each the index of the first, how many they are, and those up to the last that is not 0.
+    """
+    end = at + _ENTRY * count
+    # What is read at once is not worth the question where its holes are.
+    whole = end - at <= _PART
+    for start, stop in [(at, end)] if whole else source.data_ranges(at, end - at):
+        for here in range(start - (start - at) % _ENTRY, stop, _PART):
+            length = min(_PART, stop - here)
+            length += -length % _ENTRY
+            data = without_trailing_zeros(source.read_at(here, length))
+            yield (here - at) // _ENTRY, length // _ENTRY, _entries(data)
+
+
+def _entries(data: bytes) -> array[int]:
+    """The entries in `data`, which may lack zeros at its end."""
+    return decoded(data + bytes(-len(data) % _ENTRY), 4, "little")
 
 
 def _last_to_fit(header: SparseHeader, size: int) -> int:
