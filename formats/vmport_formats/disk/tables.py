@@ -319,8 +319,6 @@ class TwoLevelTable(NamedTuple):
                     yield Stretch(base + index, length, entry)
 
 
-
-
 def largest(
     source: ByteSource,
     at: int,
