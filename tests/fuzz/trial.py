@@ -121,13 +121,33 @@ class OwnFiles:
         for name, content in files.items():
             path = folder / self._names[name]
             if name == subject.inner or not path.exists():
-                path.write_bytes(content)
+                _put(path, content)
 
     def __call__(self, reference: Reference, *, named_by: str) -> Path:
         """The path to open."""
         if reference.kind in self._kinds and reference.name in self._names:
             return self._folder / self._names[reference.name]
         return deny(reference, named_by=named_by)
+
+
+_PUT: Final[dict[Path, bytes]] = {}
+"""What was written last to files that are written again."""
+_BLOCK: Final = 1 << 16
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file: of a large one, only what differs from what is there."""
+    before = _PUT.get(path, b"")
+    _PUT[path] = content
+    if len(before) != len(content) or not path.exists():
+        path.write_bytes(content)
+        return
+    with path.open("r+b") as file:
+        for at in range(0, len(content), _BLOCK):
+            block = content[at : at + _BLOCK]
+            if block != before[at : at + _BLOCK]:
+                file.seek(at)
+                file.write(block)
 
 
 def case(family: str, seed: int, number: int) -> tuple[Subject, bytearray]:
