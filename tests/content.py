@@ -22,6 +22,18 @@ FLAW = "Unable to get accurate CPU usage"
 """What qemu-img says, when it makes a LUKS header, if its measurement fell between two ticks."""
 _TRIES = 10
 
+_LIBVMDK = """
+import sys, pyvmdk
+disk = pyvmdk.handle()
+disk.open(sys.argv[1])
+disk.open_extent_data_files()
+left = disk.get_media_size()
+while left:
+    part = disk.read(min(left, 1 << 20))
+    left -= len(part)
+    sys.stdout.buffer.write(part)
+"""
+
 _CHUNKS = (17, 512, 4096, 65536, 1 << 20)
 _READS = 64
 
@@ -158,6 +170,11 @@ def seven_zip(image: Path) -> bytes:
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def libvmdk(image: Path) -> tuple[str, ...]:
+    """A command that writes the disk that libvmdk finds in an image to its standard output."""
+    return ("/usr/bin/python3", "-c", _LIBVMDK, str(image))
 
 
 def _run(*command: str | Path) -> str:
