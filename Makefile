@@ -29,6 +29,9 @@ bench: setup ## Measure everything beside its peers, on a quiet machine; writes 
 faults: setup ## Convert while calls fail, signals come and sources change; prints a table
 	$(BIN)/python -m tests.faults $(ARGS)
 
+readers: setup ## Let other programs read our VMDKs, up to virt-v2v; prints a table
+	$(BIN)/python -m tests.readers $(ARGS)
+
 lint: setup ## Check style, types and the storeys
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

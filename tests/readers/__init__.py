@@ -1,0 +1,1 @@
+"""What other programs read in the VMDKs that convert writes of a real disk: `make readers`."""
