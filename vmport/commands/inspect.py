@@ -198,10 +198,13 @@ def _report(
             if len(sources) == 1:
                 raise
             errors.append(error)
-            documents.append(failure_fields(source, error))
+            if as_json:
+                documents.append(failure_fields(source, error))
         else:
-            inspections.append(inspection)
-            documents.append(image_fields(inspection))
+            if as_json:
+                documents.append(image_fields(inspection))
+            else:
+                inspections.append(inspection)
             errors += _refusal(inspection)
     if as_json and len(sources) == 1:
         print_json(documents[0])

@@ -25,6 +25,8 @@ def print_concern(name: str, concern: Concern) -> None:
 
 def printable(text: str) -> str:
     """`text` with everything that is not printable, line ends included, as a backslash escape."""
+    if text.isprintable():
+        return text
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
         for sign in text

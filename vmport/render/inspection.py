@@ -10,16 +10,15 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from vmport.render.console import result_console
+from vmport.render.console import print_lines
 from vmport.render.errors import printable
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from rich.text import Text
-
+    from vmport.render.console import Line
     from vmport_formats.disk.model import Concern, ImageInfo, Snapshot
     from vmport_formats.disk.policy import Ruling
     from vmport_formats.disk.safety import Verdict
@@ -127,13 +126,14 @@ def print_inspections(inspections: list[Inspection], *, everything: bool = False
     `everything` shows all details of the format, as JSON does; without it those that people ask
     for.
     """
-    from rich.text import Text
+    print_lines(_text(inspections, everything=everything))
 
-    console = result_console()
+
+def _text(inspections: Iterable[Inspection], *, everything: bool) -> Iterator[Line]:
     for number, inspection in enumerate(inspections):
         if number:
-            console.print()
-        console.print(Text("\n").join(_lines(inspection, everything=everything)))
+            yield ()
+        yield from _lines(inspection, everything=everything)
 
 
 _INDENT: Final = "  "
@@ -174,18 +174,13 @@ _DETAILS: Final[dict[DiskFormat, dict[str, str]]] = {
 """The details that the text shows, by their place among a format's details, and their labels."""
 
 
-def _lines(inspection: Inspection, *, everything: bool) -> Iterator[Text]:
-    from rich.text import Text
-
+def _lines(inspection: Inspection, *, everything: bool) -> Iterator[Line]:
     rows = list(_rows(inspection))
     rows += _all_details(inspection.info) if everything else _usual_details(inspection.info)
     width = max(_NARROWEST, *(len(label) + 2 for label, _ in rows))
-    yield Text(printable(inspection.filename), style="bold")
+    yield ((printable(inspection.filename), "bold"),)
     for label, value in rows:
-        line = Text(_INDENT)
-        line.append(label.ljust(width), style="dim")
-        line.append(printable(value))
-        yield line
+        yield (_INDENT, ""), (label.ljust(width), "dim"), (printable(value), "")
     verdict, ruling = inspection.verdict, inspection.ruling
     yield _answer("safety".ljust(width), str(verdict), good=verdict.safe)
     yield from _reason_lines(verdict.reasons, width)
@@ -195,23 +190,13 @@ def _lines(inspection: Inspection, *, everything: bool) -> Iterator[Text]:
         yield from _reason_lines([item for item in ruling.reasons if item not in known], width)
 
 
-def _answer(label: str, answer: str, *, good: bool) -> Text:
-    from rich.text import Text
-
-    line = Text(_INDENT)
-    line.append(label, style="dim")
-    line.append(answer, style="bold green" if good else "bold red")
-    return line
+def _answer(label: str, answer: str, *, good: bool) -> Line:
+    return (_INDENT, ""), (label, "dim"), (answer, "bold green" if good else "bold red")
 
 
-def _reason_lines(reasons: Sequence[Concern], width: int) -> Iterator[Text]:
-    from rich.text import Text
-
+def _reason_lines(reasons: Sequence[Concern], width: int) -> Iterator[Line]:
     for code, text in _first_reasons(reasons):
-        line = Text(_INDENT + " " * width)
-        line.append(code, style="red")
-        line.append(f": {printable(text)}")
-        yield line
+        yield (_INDENT + " " * width, ""), (code, "red"), (f": {printable(text)}", "")
 
 
 def _first_reasons(reasons: Sequence[Concern]) -> Iterator[tuple[str, str]]:
