@@ -48,7 +48,7 @@ class Counts:
                     segment[start:stop] = part.translate(_plus(times))
                     first += stop - start
                     continue
-                segment = self._segments[number] = array("Q", segment)
+                segment = self._segments[number] = array("Q", iter(segment))
             for index in range(start, stop):
                 segment[index] += times
             first += stop - start

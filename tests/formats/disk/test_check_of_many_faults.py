@@ -152,6 +152,23 @@ def test_faults_that_are_not_kept_are_counted(
     assert min(taken) <= trial.SECONDS * max(1.0, report.counts.total() / (2 * MANY))
 
 
+def test_thousands_of_snapshots_with_one_table() -> None:
+    """Each could be as long as the file, and would be read for each."""
+    data, at = _appended("qcow2-snapshot")
+    (old,) = struct.unpack_from(">Q", data, 64)
+    entry = bytearray(data[old : old + 64])
+    struct.pack_into(">QI", entry, 0, at, MANY)
+    data += bytes(-len(data) % 4096)
+    struct.pack_into(">IQ", data, 60, 5000, len(data))
+    data += bytes(entry) * 5000
+    begin = time.process_time()
+    report = _report(data)
+    assert time.process_time() - begin < 1
+    assert not report.complete
+    assert [fault.code for fault in report.faults].count("qcow2.snapshot-table") <= 1
+    assert report.counts[Severity.ERROR] > MANY
+
+
 def test_compressed_grains_of_every_length() -> None:
     """Each length was once looked for among all others."""
     grain = 4096

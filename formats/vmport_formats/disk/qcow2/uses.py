@@ -59,16 +59,16 @@ class Uses:
         yield from self._bitmaps(faults)
         tables: dict[int, Table] = {}
         yield from self._l1(header.l1_table_offset, header.l1_size, 40, tables, faults, active=True)
-        length = 0
+        left = self._source.size
         for snapshot in snapshots:
-            length += 8 * snapshot.entry.l1_size
-            if length > max(self._source.size, MAX_L1_TABLE):
-                # Each can be as long as the file, and there can be thousands.
+            entry = snapshot.entry
+            left -= max(0, min(8 * entry.l1_size, self._source.size - entry.l1_table_offset))
+            if left < 0:  # there can be thousands, each as long as the file
                 faults.complete = False
                 text = "the L1 tables of snapshots up to this one are longer than the whole file"
-                faults.error("qcow2.snapshot-table", snapshot.entry.at, text)
+                faults.error("qcow2.snapshot-table", entry.at, text)
                 break
-            yield from self._snapshot(snapshot.entry, tables, faults)
+            yield from self._snapshot(entry, tables, faults)
         misplaced = 0
         for number, table in enumerate(tables.values()):
             faults.done(number / len(tables))
