@@ -106,8 +106,8 @@ def test_dry_run_of_several(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         # Of wrong options it is told once.
         (["--to", "vdi", "-o", "subformat=x", "one.raw", "two.img", "to"], "usage.option"),
         (["--to", "vdi", "--compress", "fast", "one.raw", "two.img", "to"], "usage.compress"),
-        (["--to", "raw", "-o", "preallocation=full", "--engine", "native", "one.raw", "two.img",
-          "to"], "usage.engine"),
+        (["--to", "vmdk", "-o", "subformat=monolithicFlat", "--engine", "native", "one.raw",
+          "two.img", "to"], "usage.engine"),
         (["--for", "aws", "--to", "raw", "one.raw", "two.img", "to"], "usage.for"),
     ],
 )  # fmt: skip

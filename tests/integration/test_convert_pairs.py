@@ -175,6 +175,9 @@ OPTIONS = [
     ("vdi", "static=yes"),
     ("raw", "preallocation=full"),
     ("raw", "preallocation=falloc"),
+    ("qcow2", "preallocation=metadata"),
+    ("qcow2", "preallocation=falloc,cluster_size=2M"),
+    ("qcow2", "preallocation=full,compat=v2,cluster_size=4k"),
 ]
 
 
@@ -187,8 +190,10 @@ def test_options_are_taken(target: str, options: str, sources: Path, tmp_path: P
     if "adapter_type" in options:
         adapter = options.partition("adapter_type=")[2].partition(",")[0]
         assert f'ddb.adapterType = "{adapter}"'.encode() in went_to.read_bytes()
-    if "preallocation=f" in options:
-        assert went_to.stat().st_blocks * 512 >= SIZE
+    if target == "qcow2":
+        qemu_img("check", went_to)
+    if "preallocation=" in options:
+        assert (went_to.stat().st_blocks * 512 >= SIZE) is ("preallocation=f" in options)
 
 
 def test_more_than_one_sparse_extent(tmp_path: Path) -> None:

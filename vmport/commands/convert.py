@@ -45,7 +45,7 @@ SRC. Whatever happens before that, nothing is left behind, and what was there be
 
 Written: raw, qcow2, vmdk, vhd (or vpc), vhdx, vdi, luks. Read: these, and qcow, qed, parallels, \
 dmg, cloop, bochs. The content of SRC decides what it is, never its name. qemu-img is needed \
-only for vmdk that is flat or split, for preallocation, and for encryption.
+only for vmdk that is flat or split, and for encryption.
 
 [bold]Options of the formats[/bold]
 

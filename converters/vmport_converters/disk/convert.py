@@ -6,16 +6,16 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from vmport_converters._posix import free_space
 from vmport_converters.disk.base import over_base
 from vmport_converters.disk.native.engine import write_image
 from vmport_converters.disk.native.flush import Flush
 from vmport_converters.disk.native.output import OutputFile
-from vmport_converters.disk.native.overlay import differing_data, write_overlay
-from vmport_converters.disk.native.raw import can_be_shared, copy_raw
+from vmport_converters.disk.native.overlay import differing_data
 from vmport_converters.disk.native.targets import composer_for
+from vmport_converters.disk.native.writing import write_natively
 from vmport_converters.disk.options import (
     check_passphrase,
     encrypts,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from vmport_converters.disk.source import Source
     from vmport_converters.disk.verification import ReadBack
     from vmport_converters.publish import Staging
-    from vmport_formats.disk.composer import OverlayComposer
     from vmport_formats.disk.model import ImageInfo
 
 
@@ -332,31 +331,16 @@ class _Work:
             OSError: the file cannot be written.
         """
         if self._plan.engine is Engine.NATIVE:
-            return self._write_natively()
+            return write_natively(
+                self._plan,
+                self._source,
+                self._staging.path,
+                self._destination.name,
+                verify=self._request.verify,
+                on_progress=self._reporter("converting"),
+            )
         self._write_with_qemu()
         return None, Flush.of(self._staging.path)
-
-    def _write_natively(self) -> tuple[str | None, Flush]:
-        disk, path = self._source.disk, self._staging.path
-        composer = composer_for(self._plan, self._destination.name, disk)
-        report, verify = self._reporter("converting"), self._request.verify
-        as_stored = self._plan.target is DiskFormat.RAW and (
-            not verify or can_be_shared(disk, path)
-        )
-        with OutputFile(path) as output:
-            if as_stored:
-                copy_raw(disk, composer, output, on_progress=report)
-                return None, output.flush()
-            base = self._source.base
-            if base is None:
-                digest = write_image(disk, composer, output, hashed=verify, on_progress=report)
-                return digest if verify else None, output.flush()
-            hashed = verify and not base.shared
-            overlay = cast("OverlayComposer", composer)  # no other format has a backing_file
-            digest = write_overlay(
-                disk, base.disk, overlay, output, hashed=hashed, on_progress=report
-            )
-            return digest if hashed else None, output.flush()
 
     def _write_with_qemu(self) -> None:
         from vmport_converters.disk.qemu.engine import Job, write_with_qemu

@@ -294,8 +294,6 @@ def _left_to_qemu(target: DiskFormat, options: Mapping[str, str]) -> str | None:
     """Why only qemu-img can do it, if that is so."""
     if encrypts(target, options):
         return "what is encrypted is written by qemu-img"
-    if (preallocation := options.get("preallocation", "off")) != "off":
-        return f"preallocation={preallocation} is done by qemu-img"
     subformat = options.get("subformat", "")
     if target is DiskFormat.VMDK and subformat not in _NATIVE_VMDKS:
         return f"subformat={subformat} is written by qemu-img"

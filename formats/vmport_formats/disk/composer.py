@@ -11,12 +11,16 @@ on chance.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Data = bytes | bytearray | memoryview
+
+_ZEROS: Final = memoryview(bytes(MIB))
 
 
 class Write(NamedTuple):
@@ -87,6 +91,14 @@ class Composer(Protocol):
     def finish(self) -> Iterator[Write]:
         """The rest of the tables, and what could not be known before."""
         ...
+
+
+def zeros_to_write(offset: int, end: int) -> Iterator[Write]:
+    """Zeros that are to be stored from `offset` of the file to `end`."""
+    while offset < end:
+        length = min(len(_ZEROS), end - offset)
+        yield Write(offset, _ZEROS[:length])
+        offset += length
 
 
 class OverlayComposer(Composer, Protocol):

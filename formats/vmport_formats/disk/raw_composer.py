@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.ascending import GrainOrder
-from vmport_formats.disk.composer import Write
+from vmport_formats.disk.composer import Write, zeros_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +20,10 @@ class RawComposer:
 
     pack = None
 
-    def __init__(self, size: int, *, grain: int = GRAIN) -> None:
+    def __init__(self, size: int, *, grain: int = GRAIN, full: bool = False) -> None:
         """`size` is that of the disk in bytes; grains of zeros become holes, so small ones save.
+
+        `full`: they do not; zeros are written.
 
         Raises:
             ValueError: the size is negative, or the grain no power of two.
@@ -33,6 +35,8 @@ class RawComposer:
         self.grain = grain
         self.virtual_size = self.length = size
         self._order = GrainOrder(size, grain)
+        self._full = full
+        self._written = 0
 
     def begin(self) -> Iterator[Write]:
         """See `composer.Composer`."""
@@ -42,6 +46,8 @@ class RawComposer:
         """See `composer.Composer`."""
         view = self._order.take_clipped(offset, data)
         if view:
+            yield from self._fill(offset)
+            self._written = offset + len(view)
             yield Write(offset, view)
 
     def add_packed(self, offset: int, packed: bytes) -> Iterator[Write]:
@@ -54,4 +60,8 @@ class RawComposer:
 
     def finish(self) -> Iterator[Write]:
         """See `composer.Composer`."""
-        yield from ()
+        yield from self._fill(self.length)
+
+    def _fill(self, offset: int) -> Iterator[Write]:
+        if self._full:
+            yield from zeros_to_write(self._written, offset)

@@ -28,7 +28,7 @@ from vmport_formats.disk.image import open_image
 from vmport_formats.disk.packing import Effort
 from vmport_formats.disk.qcow2.composer import Qcow2Composer
 from vmport_formats.disk.qcow2.header import Compression
-from vmport_formats.disk.qcow2.options import Qcow2Options
+from vmport_formats.disk.qcow2.options import Preallocation, Qcow2Options
 from vmport_formats.references import Confined
 from vmport_formats.source import open_source
 
@@ -86,6 +86,12 @@ def options_that_exist() -> Iterator[Qcow2Options]:
             yield Qcow2Options(cluster_size=8 * KIB, compress=effort, compression_type=kind)
         yield Qcow2Options(version=2, compress=effort, cluster_size=4 * KIB)
     yield Qcow2Options(cluster_size=512, compress=SMALL, compression_type=ZSTD)
+    for how in (Preallocation.METADATA, Preallocation.FULL):
+        for cluster in (512, 64 * KIB, 2 * MIB):
+            yield Qcow2Options(preallocation=how, cluster_size=cluster)
+        yield Qcow2Options(preallocation=how, version=2)
+        yield Qcow2Options(preallocation=how, cluster_size=64 * KIB, extended_l2=True)
+        yield Qcow2Options(preallocation=how, cluster_size=256 * KIB, extended_l2=True)
     yield Qcow2Options(lazy_refcounts=True)
     yield Qcow2Options(lazy_refcounts=True, extended_l2=True, compress=FAST, compression_type=ZSTD)
 
@@ -120,14 +126,21 @@ def test_every_option(options: Qcow2Options, tmp_path: Path) -> None:
     assert info["refcount-bits"] == options.refcount_bits
     assert info.get("lazy-refcounts", False) == options.lazy_refcounts
     assert info.get("extended-l2", False) == options.extended_l2
+    if options.preallocation is not Preallocation.OFF:
+        rows = json.loads(qemu_img("map", "--output=json", path))
+        assert all("offset" in row for row in rows)  # a place for each byte of the disk
+        allocated = path.stat().st_blocks * 512
+        assert (allocated >= size) is (options.preallocation is Preallocation.FULL)
 
 
 @st.composite
 def any_options(draw: st.DrawFn) -> Qcow2Options:
     size = draw(st.sampled_from(SIZES))
+    effort = draw(st.sampled_from((None, FAST, SMALL)))
     return Qcow2Options(
         cluster_size=size,
-        compress=draw(st.sampled_from((None, FAST, SMALL))),
+        compress=effort,
+        preallocation=Preallocation.OFF if effort else draw(st.sampled_from(Preallocation)),
         compression_type=draw(st.sampled_from(Compression)),
         refcount_bits=draw(st.sampled_from((1, 2, 4, 8, 16, 32, 64))),
         extended_l2=size >= 16 * KIB and draw(st.booleans()),
@@ -156,6 +169,8 @@ def test_any_disk(options: Qcow2Options, size: int, grain: int, batch: int, seed
         used = {
             at // options.cluster_size for at in range(0, size, 512) if any(disk[at : at + 512])
         }
+        if options.preallocation is not Preallocation.OFF:
+            used = set(range(-(-size // options.cluster_size)))
         assert report.statistics.allocated == len(used)
         compose(Qcow2Composer(size, options), disk, again, batch=batch)
         assert again.read_bytes() == path.read_bytes()

@@ -37,6 +37,20 @@ def test_grains_of_zeros_are_holes(tmp_path: Path) -> None:
         assert file.read() == b"last".ljust(64 * KIB, b"\0")
 
 
+@pytest.mark.parametrize("grain", [512, 64 * KIB])
+def test_a_full_one_has_no_holes(grain: int, tmp_path: Path) -> None:
+    size = 3_000_000
+    disk = bytearray(patchwork(size, 512, seed=grain))
+    disk[100_000:2_000_000] = bytes(1_900_000)
+    path = tmp_path / "disk.raw"
+    compose(RawComposer(size, grain=grain, full=True), bytes(disk), path)
+    assert path.read_bytes() == disk
+    assert path.stat().st_blocks * 512 >= size
+    compose(RawComposer(size, full=True), {}, tmp_path / "empty")
+    assert (tmp_path / "empty").read_bytes() == bytes(size)
+    assert (tmp_path / "empty").stat().st_blocks * 512 >= size
+
+
 @pytest.mark.parametrize(("size", "grain"), [(-1, 4096), (4096, 0), (4096, 3000)])
 def test_what_cannot_be_is_refused(size: int, grain: int) -> None:
     with pytest.raises(ValueError, match="bytes"):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from vmport_converters.disk.native.flush import Flush
-from vmport_formats.units import MIB
+from vmport_formats.units import GIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MOST_PARTS: Final = 512
 """What one call takes: Linux allows 1024."""
 _MOST_BYTES: Final = 4 * MIB
+_RESERVED: Final = GIB
 _FLUSHED: Final = 32 * MIB
 """Bytes after which the medium is told to take them."""
 
@@ -84,6 +85,14 @@ class OutputFile:
         if self._unflushed >= _FLUSHED:
             self._unflushed = 0
             self._flushing().begin()
+
+    def reserve(self, length: int) -> None:
+        """Have the file system set blocks aside for all of the first `length` bytes.
+
+        What is not written there reads as zeros, as before.
+        """
+        for start in range(0, length, _RESERVED):  # between two, an interruption is heard
+            os.posix_fallocate(self._descriptor, start, min(_RESERVED, length - start))
 
     def set_length(self, length: int) -> None:
         """Make it that long: holes are added, or what is behind is cut off."""

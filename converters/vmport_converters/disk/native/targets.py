@@ -36,19 +36,20 @@ def composer_for(plan: Conversion, name: str, disk: DiskImage) -> Composer:
         raise UsageError(None, code="usage.option-limit", problem=f"-o: {error}") from error
 
 
-def _raw(plan: Conversion, _options: Mapping[str, str], _name: str, _identity: bytes) -> Composer:
+def _raw(plan: Conversion, options: Mapping[str, str], _name: str, _identity: bytes) -> Composer:
     from vmport_formats.disk.raw_composer import RawComposer
 
     size = plan.virtual_size if plan.length is None else plan.length
-    return RawComposer(size, grain=_RAW_GRAIN)
+    return RawComposer(size, grain=_RAW_GRAIN, full=options.get("preallocation") == "full")
 
 
 def _qcow2(plan: Conversion, options: Mapping[str, str], _name: str, _identity: bytes) -> Composer:
     from vmport_formats.disk.packing import Effort
     from vmport_formats.disk.qcow2.composer import Qcow2Composer
     from vmport_formats.disk.qcow2.header import Compression as Type
-    from vmport_formats.disk.qcow2.options import Qcow2Options
+    from vmport_formats.disk.qcow2.options import Preallocation, Qcow2Options
 
+    reserved = options.get("preallocation", "off")
     packs = plan.compression is not Compression.NONE
     small = plan.compression is Compression.SMALL
     return Qcow2Composer(
@@ -61,6 +62,8 @@ def _qcow2(plan: Conversion, options: Mapping[str, str], _name: str, _identity: 
             extended_l2=options.get("extended_l2") == "on",
             compression_type=Type.ZSTD if options.get("compression_type") == "zstd" else Type.ZLIB,
             compress=(Effort.SMALL if small else Effort.FAST) if packs else None,
+            # What is set aside by the file system needs its place, too.
+            preallocation=Preallocation("metadata" if reserved == "falloc" else reserved),
             backing_file=options.get("backing_file"),
             backing_format=options.get("backing_fmt"),
         ),

@@ -13,8 +13,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Final
 
-from vmport_formats.disk.composer import Write
-from vmport_formats.disk.numbers import encoded
+from vmport_formats.disk.composer import Write, zeros_to_write
+from vmport_formats.disk.numbers import encoded, progression
 from vmport_formats.disk.packing import (
     Effort,
     narrow_deflate_fast,
@@ -26,6 +26,7 @@ from vmport_formats.disk.qcow2.allocation import Allocation
 from vmport_formats.disk.qcow2.entries import ALL_ZEROS, COMPRESSED, COPIED
 from vmport_formats.disk.qcow2.first_cluster import Tables, first_cluster
 from vmport_formats.disk.qcow2.header import Compression
+from vmport_formats.disk.qcow2.options import Preallocation
 from vmport_formats.units import KIB, SECTOR
 
 if TYPE_CHECKING:
@@ -115,7 +116,9 @@ class Qcow2Composer:
     def add(self, offset: int, data: Data) -> Iterator[Write]:
         """See `Composer.add`."""
         view = memoryview(data)
+        before = self._next
         end = self._advance(offset, len(view))
+        yield from self._allocate(before, offset)
         done = 0
         while offset < end:
             cluster = offset // self._size
@@ -164,6 +167,7 @@ class Qcow2Composer:
 
     def finish(self) -> Iterator[Write]:
         """See `Composer.finish`."""
+        yield from self._allocate(self._next, self.virtual_size)
         yield from self._leave()
         yield from self._space.finish()
         if self._l1:
@@ -187,6 +191,26 @@ class Qcow2Composer:
             raise ValueError(f"{length} bytes at {offset}; the disk ends at {self.virtual_size}")
         self._next = end
         return end
+
+    def _allocate(self, offset: int, end: int) -> Iterator[Write]:
+        """With preallocation, a place for what holds no data."""
+        wanted = self._options.preallocation
+        while offset < end and wanted is not Preallocation.OFF:
+            cluster = offset // self._size
+            if cluster == self._cluster:  # data has a part of it
+                stop = min(end, (cluster + 1) * self._size)
+                if self._options.extended_l2:
+                    self._entries[-1] |= self._subclusters(offset, stop)
+                at = self._at + offset - cluster * self._size
+            else:
+                yield from self._enter(cluster)
+                stop = min(end, self._table_end)
+                self._store(offset, stop)
+                at = self._at - (self._cluster - cluster) * self._size
+                at += offset - cluster * self._size
+            if wanted is Preallocation.FULL:
+                yield from zeros_to_write(at, at + stop - offset)
+            offset = stop
 
     @property
     def _table_end(self) -> int:
@@ -227,7 +251,7 @@ class Qcow2Composer:
         count = last - first + 1
         at = self._space.take(count)
         start = at | COPIED
-        words = array("Q", range(start, start + count * self._size, self._size))
+        words = progression(start, count, self._size)
         if self._options.extended_l2:
             bitmaps = array("Q", [_mask(0, _SUBCLUSTERS)]) * count
             bitmaps[0] &= self._subclusters(offset, (first + 1) * self._size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from vmport_formats.disk.qcow2.extensions import MAX_BACKING_FORMAT
@@ -24,6 +25,16 @@ _HEADER_SPACE: Final = 256
 """Bytes at the start of the file that a backing file's name leaves to the header."""
 
 
+class Preallocation(StrEnum):
+    """What is there of clusters that hold no data."""
+
+    OFF = "off"
+    METADATA = "metadata"
+    """Each has its place in the file, which is a hole there."""
+    FULL = "full"
+    """And it is full of zeros."""
+
+
 @dataclass(frozen=True, slots=True)
 class Qcow2Options:
     """As ``qemu-img create -o`` has them, and with the same defaults.
@@ -42,6 +53,7 @@ class Qcow2Options:
     refcount_bits: int = 16
     lazy_refcounts: bool = False
     extended_l2: bool = False
+    preallocation: Preallocation = Preallocation.OFF
     backing_file: str | None = None
     """What reads as this image where that one has nothing; the name is stored as it is."""
     backing_format: str | None = None
@@ -62,6 +74,8 @@ class Qcow2Options:
             self._check_version_2()
         if self.extended_l2 and self.cluster_size < _EXTENDED_FROM:
             raise ValueError("extended_l2 needs a cluster_size of at least 16 KiB")
+        if self.preallocation is not Preallocation.OFF and (self.compress or self.backing_file):
+            raise ValueError("preallocation goes with neither compression nor a backing_file")
         self._check_backing()
 
     def _check_version_2(self) -> None:
