@@ -36,12 +36,16 @@ class Stream:
     """Of the markers; grains in a row are one."""
 
 
-def walk(path: Path) -> Stream:
-    """All of the stream at `path`; AssertionError where it breaks a rule."""
+def walk(path: Path, *, whole_grains: bool = True) -> Stream:
+    """All of the stream at `path`; AssertionError where it breaks a rule.
+
+    `whole_grains`: the disk's size is a multiple of a grain's, as the specification advises.
+    """
     data = path.read_bytes()
     assert len(data) % SECTOR == 0
     head = data[:SECTOR]
     capacity, places = _header(head)
+    assert not (whole_grains and capacity % GRAIN), "no whole grains"
     assert places == (0, GD_AT_END), "the header leaves the directory to the footer"
     text, padding = data[SECTOR : 21 * SECTOR].split(b"\0", 1)
     assert not any(padding)
@@ -112,7 +116,6 @@ def _header(sector: bytes) -> tuple[int, tuple[int, int]]:
     assert version == 3, "ESXi: sparse VMDK version too old"
     assert flags == 1 << 0 | 1 << 16 | 1 << 17  # newline test, compressed, markers
     assert capacity > 0
-    assert capacity % GRAIN == 0
     assert grain == GRAIN
     assert (descriptor, descriptor_size) == (1, 20)
     assert entries == ENTRIES
