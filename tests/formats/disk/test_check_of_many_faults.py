@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fixtures.disks import parallels, qed, vdi, vhd_blocks, vhdx_blocks, vmdk_grains
+from fixtures.disks import parallels, qed, vdi, vhd_blocks, vhdx_blocks, vmdk, vmdk_grains
 from fixtures.disks.blocks import Kind
 from tests.fuzz import trial
 from tests.fuzz.subjects import subject
@@ -167,6 +167,36 @@ def test_thousands_of_snapshots_with_one_table() -> None:
     assert not report.complete
     assert [fault.code for fault in report.faults].count("qcow2.snapshot-table") <= 1
     assert report.counts[Severity.ERROR] > MANY
+
+
+def test_thousands_of_bitmaps_with_one_table() -> None:
+    data, at = _appended("qcow2-bitmaps")
+    data += bytes(-len(data) % 4096)
+    rows = b"".join(
+        (struct.pack(">QIIBBHI", at, MANY, 0, 1, 9, 4, 0) + struct.pack(">I", number)).ljust(32)
+        for number in range(5000)
+    )
+    struct.pack_into(">IIQQ", data, 120, 5000, 0, len(rows), len(data))
+    data += rows
+    begin = time.process_time()
+    report = _report(data)
+    assert time.process_time() - begin < 1
+    assert not report.complete
+    assert report.counts[Severity.ERROR] > MANY
+
+
+def test_tables_of_grains_at_every_sector() -> None:
+    """Each of 16 KiB, so most bytes are in 32 of them."""
+    number = 2000
+    header = vmdk.cowd(sectors=4096 * number, grain_size=1, gd_offset=4)
+    data = bytearray(header.read_at(0, 2048))
+    data += struct.pack(f"<{number}I", *range(20, 20 + number))
+    data += Random(1).randbytes((20 + number + 32) * 512 - len(data))
+    begin = time.process_time()
+    report = _report(data)
+    assert time.process_time() - begin < 1
+    assert not report.complete
+    assert report.counts[Severity.ERROR] > number
 
 
 def test_compressed_grains_of_every_length() -> None:

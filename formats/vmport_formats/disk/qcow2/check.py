@@ -5,7 +5,7 @@ table that several snapshots share counts once; so does a cluster with more uses
 hold; an L1 entry that points to the header is told as that, and the header not taken for a table;
 entries that readers refuse for what flags they set count, even where qemu-img passes over them.
 Where hostile tables would be walked over and over, what goes beyond the length of the file is not:
-L2 tables that begin inside a cluster, and L1 tables of snapshots.
+L2 tables that begin inside a cluster, L1 tables of snapshots, and tables of bitmaps.
 
 Source: qemu's ``docs/interop/qcow2.rst``, "Host cluster management", "Cluster mapping".
 """

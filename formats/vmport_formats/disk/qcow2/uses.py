@@ -186,6 +186,7 @@ class Uses:
         except CorruptInput as error:
             faults.take(error)
             return
+        left = self._source.size
         for bitmap in tables:
             what = "the bitmap directory entry"
             yield Use(bitmap.at, 8 * bitmap.size, what, bitmap.place, only=True)
@@ -199,6 +200,12 @@ class Uses:
                     f"{self._source.size:#x}"
                 )
                 faults.error("qcow2.bitmaps", bitmap.place, text)
+            left -= min(8 * bitmap.size, self._source.size - bitmap.at)
+            if left < 0:
+                faults.complete = False
+                text = "the tables of bitmaps up to this one are longer than the whole file"
+                faults.error("qcow2.bitmaps", bitmap.place, text)
+                break
             for place, offset, problem in bitmap.entries(self._source, self._size, faults):
                 if problem is not None:
                     faults.error("qcow2.bitmaps", place, f"this bitmap table entry {problem}")

@@ -175,10 +175,15 @@ def _check_extent(
     unpacked = deep and shape.pointers.packed
     tables = list(_tables(source, shape, shape.directory, found, faults))
     seen: set[int] = set()
+    left = source.size
     for span in tables:
         faults.done(span.number / shape.tables * (_TABLES_OF_DEEP if unpacked else 1))
         if span.at not in seen:  # else told as an overlap; its grains belong to the first
             seen.add(span.at)
+            left -= span.tables * shape.table
+            if left < 0:  # they lie over each other, which is told
+                faults.complete = False
+                break
             _check_tables(source, shape, span, found, faults, marked=marked)
     if isinstance(extent, SparseExtent) and extent.header.has(Flag.REDUNDANT_GRAIN_DIRECTORY):
         _check_copies(source, shape, extent.header.rgd_offset * SECTOR, tables, found, faults)
