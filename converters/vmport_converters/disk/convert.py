@@ -263,7 +263,7 @@ def _check_apart(source: Source, destination: Path) -> None:
         raise UsageError(
             str(destination),
             code="usage.same-file",
-            problem="is part of the source; it is not replaced by itself",
+            problem="is part of the source, or of a base; it is not replaced by what comes of it",
             hint="name another destination",
         )
 
