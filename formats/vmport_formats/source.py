@@ -92,13 +92,14 @@ class FileSource:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer only at the end of the file."""
-        if offset < 0 or length <= 0 or offset >= self.size:
+        size = self.size
+        if length <= 0 or not 0 <= offset < size:
             return b""
         end = offset + length
         if end > _HEAD:
-            return self._read(offset, min(length, self.size - offset))
+            return self._read(offset, length if end <= size else size - offset)
         if self._head is None:
-            self._head = self._read(0, min(_HEAD, self.size))
+            self._head = self._read(0, min(_HEAD, size))
         return self._head[offset:end]
 
     def _read(self, offset: int, length: int) -> bytes:

@@ -40,20 +40,20 @@ def candidates(source: ByteSource) -> tuple[DiskFormat, ...]:
     """The formats that `source` might be of; every other one's `matches` would say no."""
     head = source.read_at(0, _HEAD)
     tail = source.read_at(max(0, source.size - _TAIL), _TAIL)
-    found = set()
+    found = []
     if (start := _STARTS.get(head[:4])) is not None:
-        found.add(start)
+        found.append(start)
     if head.startswith(_QCOW):
-        found.add(DiskFormat.QCOW)
+        found.append(DiskFormat.QCOW)
     if _might_describe(head):
-        found.add(DiskFormat.VMDK)
+        found.append(DiskFormat.VMDK)
     if b"conectix" in tail[:9]:  # the footer, of 512 bytes or 511
-        found.add(DiskFormat.VHD)
+        found.append(DiskFormat.VHD)
     if head[_VDI] == _VDI_MARK:
-        found.add(DiskFormat.VDI)
+        found.append(DiskFormat.VDI)
     if tail.startswith(b"koly"):
-        found.add(DiskFormat.DMG)
-    return tuple(found) if len(found) < 2 else tuple(sorted(found, key=_FORMATS.index))
+        found.append(DiskFormat.DMG)
+    return tuple(found) if len(found) < 2 else tuple(sorted(set(found), key=_FORMATS.index))
 
 
 def _might_describe(head: bytes) -> bool:

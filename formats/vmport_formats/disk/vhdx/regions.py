@@ -14,7 +14,6 @@ from vmport_formats.disk.vhdx.layout import (
     REGION_TABLE_OFFSETS,
     TABLE_HEADER,
     TABLE_LENGTH,
-    RegionEntry,
     TableHeader,
     checksum_of,
 )
@@ -125,11 +124,11 @@ def _parse(source: ByteSource, data: bytes, *, at: int, log: Region) -> Regions:
         )
     known: dict[bytes, Region] = {}
     regions = [log]
-    for number in range(count):
+    end = TABLE_HEADER.size + count * REGION_ENTRY.size
+    entries = REGION_ENTRY.iter_unpack(data[TABLE_HEADER.size : end])
+    for number, (kind, offset, length, required) in enumerate(entries):
         entry_at = TABLE_HEADER.size + number * REGION_ENTRY.size
-        entry = RegionEntry._make(REGION_ENTRY.unpack_from(data, entry_at))
-        kind = entry.guid
-        region = Region(_NAMES.get(kind) or of_little_endian(kind), entry.file_offset, entry.length)
+        region = Region(_NAMES.get(kind) or of_little_endian(kind), offset, length)
         _check(source, region, at=at + entry_at)
         if kind in known:
             raise CorruptInput(
@@ -138,7 +137,7 @@ def _parse(source: ByteSource, data: bytes, *, at: int, log: Region) -> Regions:
                 code="vhdx.region-duplicate",
                 problem=f"region {region.name} is listed twice",
             )
-        if kind not in _NAMES and entry.required & 1:
+        if kind not in _NAMES and required & 1:
             raise UnsupportedFeature(
                 source.name,
                 at=at + entry_at,
