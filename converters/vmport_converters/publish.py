@@ -23,7 +23,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 import time
@@ -195,7 +194,7 @@ class _Run:
     @classmethod
     def begin(cls, destination: Path) -> _Run:
         while True:
-            folder = destination.parent / f"{_prefix(destination)}{secrets.token_hex(6)}"
+            folder = destination.parent / f"{_prefix(destination)}{os.urandom(6).hex()}"
             folder.mkdir(mode=0o700)
             try:
                 if run := cls._lock(destination, folder, fresh=True):

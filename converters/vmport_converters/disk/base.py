@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vmport_converters.disk.native.overlay import differing_data
 from vmport_converters.disk.qemu.supported import check_supported
-from vmport_converters.disk.source import open_disk
+from vmport_converters.disk.source import data_size, open_disk
 from vmport_formats.disk.granted import granted
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import (
@@ -139,9 +138,25 @@ def over_base(
         _check_format(base.facts, declared)
         shared = any(source.stamps.holds(file) for file in base.stamps)
         source.stamps.include(base.stamps)
-        differing = differing_data(source.disk, base.disk) if measured else None
+        differing = _differing(source.disk, base.disk) if measured else None
         facts = BaseFacts(name, base.facts.top.format, base.disk.virtual_size, differing)
         yield replace(source, base=Base(facts, base.disk, shared, path, allow))
+
+
+def data_to_write(source: Source) -> int:
+    """Bytes that may have to be written of the disk, as far as the maps tell.
+
+    Raises:
+        InputError: a map cannot be read.
+    """
+    base = source.base
+    return data_size(source.disk) if base is None else _differing(source.disk, base.disk)
+
+
+def _differing(disk: DiskImage, base: DiskImage) -> int:
+    from vmport_converters.disk.native.overlay import differing_data
+
+    return differing_data(disk, base)
 
 
 def _check_format(facts: Facts, declared: str | None) -> None:

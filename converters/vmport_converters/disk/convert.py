@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmport_converters._posix import free_space
-from vmport_converters.disk.base import over_base
+from vmport_converters.disk.base import data_to_write, over_base
 from vmport_converters.disk.native.engine import write_image
 from vmport_converters.disk.native.flush import Flush
 from vmport_converters.disk.native.output import OutputFile
-from vmport_converters.disk.native.overlay import differing_data
 from vmport_converters.disk.native.targets import composer_for
 from vmport_converters.disk.native.writing import write_natively
 from vmport_converters.disk.options import (
@@ -32,7 +31,7 @@ from vmport_converters.disk.plan import (
     worst_case,
 )
 from vmport_converters.disk.presets import PRESETS, preset_options, preset_target
-from vmport_converters.disk.source import data_size, measured_above, open_disk
+from vmport_converters.disk.source import measured_above, open_disk
 from vmport_converters.disk.verification import Written, read_back
 from vmport_converters.publish import publishing
 from vmport_formats.disk.model import DiskFormat
@@ -311,9 +310,7 @@ class _Work:
         at_most = self._plan.at_most
         if at_most > free and self._plan.source.data is None:
             copied = self._plan.copied_first is not None
-            base, disk = self._source.base, self._source.disk
-            data = data_size(disk) if base is None else differing_data(disk, base.disk)
-            at_most = worst_case(data, copied_first=copied)
+            at_most = worst_case(data_to_write(self._source), copied_first=copied)
         if at_most > free:
             self._ears.on_warning(
                 f"{self._destination}: up to {format_size(at_most)} may be needed, and "

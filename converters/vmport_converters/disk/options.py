@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from vmport_converters.disk.option_values import Choice, Name, Number, Size, Switch
 from vmport_formats.disk.model import DiskFormat
-from vmport_formats.disk.vdi.composer import MAX_SIZE as LARGEST_VDI
 from vmport_formats.errors import UsageError
 from vmport_formats.units import GIB, KIB, MIB, Bytes
 
@@ -147,7 +146,7 @@ TARGETS: Final[Mapping[DiskFormat, Target]] = {
     ),
     DiskFormat.VDI: Target(
         {"static": Option(Switch(), "a fixed disk: all blocks have their place from the start")},
-        largest=LARGEST_VDI,
+        largest=Bytes(0x3FF8_0000 * MIB),  # vdi.composer.MAX_SIZE, without all that it needs
     ),
     DiskFormat.LUKS: Target(_ENCRYPTION),
 }  # fmt: skip

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmport_converters.disk.compare import compare_disks
 from vmport_converters.disk.native.engine import digest_of
 from vmport_formats.disk.image import open_image
 from vmport_formats.errors import InputError, OutputError, ToolFailed
@@ -98,12 +97,16 @@ def _compare_digests(written: Written, disk: DiskImage, reporter: Reporter) -> s
     if digest is None:
         digest = digest_of(source, on_progress=reporter("reading"))
     if digest_of(disk, on_progress=reporter("verifying")) != digest:
+        from vmport_converters.disk.compare import compare_disks
+
         raise _differs(written, compare_disks(source, disk))
     return digest
 
 
 def _compare(written: Written, disk: DiskImage, reporter: Reporter) -> None:
     """Byte by byte; what both find at the same place of the same file is not read."""
+    from vmport_converters.disk.compare import compare_disks
+
     report = reporter("verifying")
     place = compare_disks(written.source.disk, disk, on_progress=report)
     if place is not None:

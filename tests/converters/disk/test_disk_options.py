@@ -12,6 +12,9 @@ from vmport.commands.convert import _HELP
 from vmport_converters.disk.option_values import Size
 from vmport_converters.disk.options import SUFFIXES, TARGETS, read_options, target_format
 from vmport_formats.disk.model import DiskFormat
+from vmport_formats.disk.vdi import composer as vdi
+from vmport_formats.disk.vhd import composer as vhd
+from vmport_formats.disk.vhdx import composer as vhdx
 from vmport_formats.errors import UsageError
 from vmport_formats.units import KIB, MIB
 
@@ -146,3 +149,9 @@ def test_the_help_names_every_format_suffix_and_option() -> None:
         line = next(row for row in _HELP.splitlines() if row.strip().startswith(target.code))
         assert line.partition("[")[0].split() == [target.code, *table.options]
     assert set(SUFFIXES.values()) == set(TARGETS)
+
+
+def test_limits_are_those_of_the_composers() -> None:
+    assert TARGETS[DiskFormat.VHD].largest == vhd.MAX_SIZE
+    assert TARGETS[DiskFormat.VHDX].largest == vhdx.MAX_SIZE
+    assert TARGETS[DiskFormat.VDI].largest == vdi.MAX_SIZE

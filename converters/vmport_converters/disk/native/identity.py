@@ -8,10 +8,11 @@ clones of one machine differ in these as soon as they have run.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from struct import Struct, unpack_from
 from typing import TYPE_CHECKING, Final
+
+from blake3 import blake3
 
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.units import KIB, SECTOR
@@ -53,7 +54,7 @@ def identity_of(plan: Conversion, name: str, disk: DiskImage) -> bytes:
         *(Path(source.name).stem, source.snapshot or ""),
         *(own for info in source.infos for own in _own_ids(info)),
     )
-    digest = hashlib.sha256("\0".join(facts).encode(errors="surrogateescape"))
+    digest = blake3("\0".join(facts).encode(errors="surrogateescape"))
     label = disk.read(0, _LABEL)
     digest.update(label)
     for start in sorted(set(_partitions(label)))[:_MOST]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from vmport_converters.disk.native.identity import identity_of
 from vmport_converters.disk.plan import Compression
 from vmport_formats.disk.model import DiskFormat
 from vmport_formats.errors import UsageError
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 _RAW_GRAIN: Final = 4 * KIB
 """The block of most file systems: zeros are holes as finely as these can tell."""
+_WITHOUT_IDS: Final = frozenset({DiskFormat.RAW, DiskFormat.QCOW2})
 
 
 def composer_for(plan: Conversion, name: str, disk: DiskImage) -> Composer:
@@ -29,11 +29,17 @@ def composer_for(plan: Conversion, name: str, disk: DiskImage) -> Composer:
         UsageError: the format, with these options, has no place for all that.
         InputError: the disk cannot be read.
     """
-    identity = identity_of(plan, name, disk)
+    identity = b"" if plan.target in _WITHOUT_IDS else _identity(plan, name, disk)
     try:
         return _COMPOSERS[plan.target](plan, dict(plan.options), name, identity)
     except ValueError as error:
         raise UsageError(None, code="usage.option-limit", problem=f"-o: {error}") from error
+
+
+def _identity(plan: Conversion, name: str, disk: DiskImage) -> bytes:
+    from vmport_converters.disk.native.identity import identity_of
+
+    return identity_of(plan, name, disk)
 
 
 def _raw(plan: Conversion, options: Mapping[str, str], _name: str, _identity: bytes) -> Composer:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, cast
 
 from vmport_converters.disk.native.engine import write_image
 from vmport_converters.disk.native.output import OutputFile
-from vmport_converters.disk.native.overlay import write_overlay
 from vmport_converters.disk.native.raw import can_be_shared, copy_raw
 from vmport_converters.disk.native.targets import composer_for
 from vmport_formats.disk.model import DiskFormat
@@ -52,6 +51,8 @@ def write_natively(
         if preallocation == "falloc":  # before any work: there may be no space
             output.reserve(plan.virtual_size)
         if base is not None:
+            from vmport_converters.disk.native.overlay import write_overlay
+
             overlay = cast("OverlayComposer", composer)  # no other format has a backing_file
             hashed = verify and not base.shared
             digest = write_overlay(
