@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Final
 from tests.faults import child
 from tests.faults.matrix import around, at_calls, at_random, power_cuts
 from tests.faults.report import page, table
-from tests.faults.scene import BY_QEMU, NATIVE, SET, Output, Stage, base_of, make_disk
+from tests.faults.scene import (
+    BY_QEMU,
+    NATIVE,
+    PREALLOCATED,
+    SET,
+    Output,
+    Stage,
+    base_of,
+    make_disk,
+)
 from vmport_formats.units import MIB
 
 if TYPE_CHECKING:
@@ -80,7 +89,7 @@ def _run(given: argparse.Namespace, chosen: Sequence[Output], home: Path) -> lis
 
 def main() -> int:
     """Run what the command line asks for; 1 if a promise was broken."""
-    outputs = [*NATIVE, SET, *BY_QEMU]
+    outputs = [*NATIVE, SET, *PREALLOCATED, *BY_QEMU]
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000, help="SIGKILLs, of all outputs")
     parser.add_argument("--stops", type=int, default=200, help="SIGINTs, and as many SIGTERMs")

@@ -91,6 +91,13 @@ NATIVE: Final = (
     Output("VDI, static", ".vdi", ("-o", "static=on")),
 )
 SET: Final = Output("a set of three files", ".set", (), ("-1", "-2"), made_up=True)
+PREALLOCATED: Final = (
+    Output("raw, set aside", ".raw", ("-o", "preallocation=falloc")),
+    Output("raw, full", ".raw", ("-o", "preallocation=full")),
+    Output("qcow2, set aside", ".qcow2", ("-o", "preallocation=falloc")),
+    Output("qcow2, full", ".qcow2", ("-o", "preallocation=full")),
+)
+"""Met when they are named, as those of qemu-img."""
 BY_QEMU: Final = (
     Output("VHDX, by qemu-img", ".vhdx", ("--engine", "qemu-img"), native=False),
     Output(
