@@ -63,7 +63,10 @@ class Composer(Protocol):
 
     @property
     def length(self) -> int:
-        """Bytes that the file has in the end; known once `finish` was exhausted."""
+        """Bytes that the file has in the end; until `finish` was exhausted, what it has at least.
+
+        Of a disk that is stored as it is, that is all of it from the beginning.
+        """
         ...
 
     def begin(self) -> Iterator[Write]:

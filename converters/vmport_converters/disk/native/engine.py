@@ -38,6 +38,8 @@ def write_image(
     digest = ContentDigest()
     work = prepared(disk, grain=composer.grain, pack=composer.pack, hashed=hashed)
     with closing(work):
+        # XFS sets aside blocks behind the end of a file that grows, and leaves them in its holes.
+        output.set_length(composer.length)
         output.write(composer.begin())
         for done in work:
             output.write(_writes(composer, done.pieces))
