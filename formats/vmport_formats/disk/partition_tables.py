@@ -7,7 +7,6 @@ One that cannot be true means a cut image, or bytes made to look like a disk.  S
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
@@ -33,8 +32,7 @@ _MAX_GPT_ENTRIES: Final = 1 * MIB
 """Bytes of the partition entries; real ones have 16 KiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionTable:
+class PartitionTable(NamedTuple):
     """What `look` saw."""
 
     kind: str | None

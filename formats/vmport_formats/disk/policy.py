@@ -7,7 +7,6 @@ every policy but ``none`` refuses an image that `safety.assess` has anything aga
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -92,8 +91,7 @@ RULES: Final[Mapping[Policy, tuple[Rule, ...]]] = {
 """What else a policy refuses."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(NamedTuple):
     """What a policy says to an image."""
 
     policy: Policy

@@ -6,8 +6,7 @@ one file, and that no reader can take it for something else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmport_formats.disk.model import Concern
 from vmport_formats.references import ReferenceKind
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from vmport_formats.references import Reference
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The outcome of `assess`."""
 
     reasons: tuple[Concern, ...]

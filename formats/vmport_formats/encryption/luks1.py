@@ -5,7 +5,6 @@ Specification: cryptsetup, "LUKS On-Disk Format Specification" 1.2.3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -50,8 +49,7 @@ class Slot(NamedTuple):
     stripes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A header whose parts lie where they may; whether its methods are known is not asked yet."""
 
     at: int
