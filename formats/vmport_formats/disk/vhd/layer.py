@@ -67,7 +67,9 @@ class DynamicLayer:
             step=self._stride // SECTOR,
             place=lambda sector: (sector * SECTOR, self._stride, True),
         )
-        occupancy = block_occupancy(self._stride, SECTOR, _taken(vhd, dynamic))
+        end = self._source.size  # where no block is either
+        taken = ((start, min(stop, end)) for start, stop in _taken(vhd, dynamic) if start < end)
+        occupancy = block_occupancy(self._stride, SECTOR, taken)
         reader = TableReader(self._source, kind, occupancy)
         return FlatTable(reader, dynamic.header.table_offset, dynamic.header.max_table_entries)
 
