@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from benchmarks.debian_disk import CACHE
+from benchmarks.debian_disk import CACHE, Missing
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _FOLDERS: Final = ("vmport", "formats", "converters")
@@ -23,7 +23,11 @@ _FILES: Final = ("pyproject.toml", "README.md", "LICENSE")
 
 @cache
 def installed() -> Path:
-    """The folder of its programs, ``python`` and ``vmport``; made once, then brought up to date."""
+    """The folder of its programs, ``python`` and ``vmport``; made once, then brought up to date.
+
+    Raises:
+        Missing: pip failed, as it does without an index.
+    """
     home = CACHE / "installed"
     programs = home / "bin"
     if not (programs / "python").exists():
@@ -36,5 +40,7 @@ def installed() -> Path:
         for name in _FILES:
             shutil.copy(_ROOT / name, source)
         constraints = ["--constraint", str(_ROOT / "constraints.txt")]
-        subprocess.run([*pip, *constraints, str(source)], check=True)
+        done = subprocess.run([*pip, *constraints, str(source)], capture_output=True, text=True)
+    if done.returncode:
+        raise Missing(f"pip cannot install vmport ({done.stderr.strip()[-300:]})")
     return programs

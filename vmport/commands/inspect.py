@@ -188,9 +188,42 @@ def _report(
     from vmport.settings import Settings
     from vmport_formats.errors import VmportError
 
-    policy = _policy_named(policy_name)
     errors: list[VmportError] = []
-    inspections, documents = [], []
+    outcomes = _outcomes(sources, declared, _policy_named(policy_name), errors)
+    if as_json:
+        documents = (
+            failure_fields(source, found) if isinstance(found, VmportError) else image_fields(found)
+            for source, found in outcomes
+        )
+        if len(sources) == 1:
+            print_json(next(documents))
+        else:
+            print_json_lines(documents)
+    else:
+        print_inspections(
+            (found for _, found in outcomes if not isinstance(found, VmportError)),
+            everything=Settings.of(context).verbose,
+        )
+    for problem in errors:
+        print_error(problem)
+    raise typer.Exit(max((problem.exit_code for problem in errors), default=0))
+
+
+def _outcomes(
+    sources: list[str],
+    declared: DiskFormat | None,
+    policy: Policy | None,
+    errors: list[VmportError],
+) -> Iterator[tuple[str, Inspection | VmportError]]:
+    """What each image is, or why it could not be read; `errors` gets that, and what is refused.
+
+    Only one at a time is held: there can be thousands.
+
+    Raises:
+        VmportError: as `inspect_image`, for an image that is the only one.
+    """
+    from vmport_formats.errors import VmportError
+
     for source in sources:
         try:
             inspection = inspect_image(source, declared, policy)
@@ -198,23 +231,10 @@ def _report(
             if len(sources) == 1:
                 raise
             errors.append(error)
-            if as_json:
-                documents.append(failure_fields(source, error))
+            yield source, error
         else:
-            if as_json:
-                documents.append(image_fields(inspection))
-            else:
-                inspections.append(inspection)
             errors += _refusal(inspection)
-    if as_json and len(sources) == 1:
-        print_json(documents[0])
-    elif as_json:
-        print_json_lines(documents)
-    else:
-        print_inspections(inspections, everything=Settings.of(context).verbose)
-    for problem in errors:
-        print_error(problem)
-    raise typer.Exit(max((problem.exit_code for problem in errors), default=0))
+            yield source, inspection
 
 
 def inspect_image(

@@ -120,7 +120,7 @@ def _beside(filename: str, name: str) -> str | None:
     return str(PurePath(filename).parent / name)
 
 
-def print_inspections(inspections: list[Inspection], *, everything: bool = False) -> None:
+def print_inspections(inspections: Iterable[Inspection], *, everything: bool = False) -> None:
     """Print the text, coloured only on a terminal and never under NO_COLOR.
 
     `everything` shows all details of the format, as JSON does; without it those that people ask
