@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 KIB, MIB = 1 << 10, 1 << 20
+SHARING = ("btrfs", "xfs")
 WAYS = ("copy_file_range", "sendfile", "pread")
 
 
@@ -38,12 +39,13 @@ def unmount(place: Path) -> None:
 
 @pytest.fixture(scope="module")
 def systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    """A folder on each of three file systems; of these only btrfs shares blocks."""
+    """A folder on each of four file systems; of these only btrfs and XFS share blocks."""
     folder = tmp_path_factory.mktemp("systems")
     with ExitStack() as stack:
         found = {}
         for name, size, make in (
             ("btrfs", 256, ["mkfs.btrfs", "-q"]),
+            ("xfs", 320, ["mkfs.xfs", "-q"]),
             ("ext4", 64, ["mkfs.ext4", "-q", "-F"]),
             ("tmpfs", 64, None),
         ):
@@ -141,12 +143,13 @@ CONTENT = patchwork(3 * MIB + 5000, 4096, seed=3)
 
 
 @pytest.mark.needs_root
-@pytest.mark.needs("mkfs.btrfs", "mkfs.ext4")
+@pytest.mark.needs("mkfs.btrfs", "mkfs.xfs", "mkfs.ext4")
 @pytest.mark.parametrize(
     ("source", "target", "way"),
     [
         ("ext4", "ext4", ["copy_file_range"]),
         ("btrfs", "btrfs", ["copy_file_range"]),
+        ("xfs", "xfs", ["copy_file_range"]),
         ("tmpfs", "ext4", ["copy_file_range", "sendfile"]),
         ("ext4", "tmpfs", ["copy_file_range", "sendfile"]),
     ],
@@ -229,9 +232,10 @@ def test_a_source_that_is_shorter_than_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_root
-@pytest.mark.needs("mkfs.btrfs", "mkfs.ext4", "filefrag")
-def test_blocks_are_shared(systems: dict[str, Path]) -> None:
-    with two_folders(systems, "btrfs", "btrfs") as (source, target):
+@pytest.mark.needs("mkfs.btrfs", "mkfs.xfs", "mkfs.ext4", "filefrag")
+@pytest.mark.parametrize("name", SHARING)
+def test_blocks_are_shared(name: str, systems: dict[str, Path]) -> None:
+    with two_folders(systems, name, name) as (source, target):
         (source / "from").write_bytes(CONTENT)
         with (source / "from").open("rb") as ours, (target / "to").open("xb") as theirs:
             os.fsync(ours.fileno())
@@ -250,9 +254,10 @@ def test_blocks_are_shared(systems: dict[str, Path]) -> None:
 
 
 @pytest.mark.needs_root
-@pytest.mark.needs("mkfs.btrfs", "mkfs.ext4")
+@pytest.mark.needs("mkfs.btrfs", "mkfs.xfs", "mkfs.ext4")
 @pytest.mark.parametrize(
-    ("source", "target"), [("ext4", "ext4"), ("tmpfs", "btrfs"), ("btrfs", "ext4")]
+    ("source", "target"),
+    [("ext4", "ext4"), ("tmpfs", "btrfs"), ("btrfs", "ext4"), ("btrfs", "xfs")],
 )
 def test_no_blocks_can_be_shared(source: str, target: str, systems: dict[str, Path]) -> None:
     with two_folders(systems, source, target) as (ours, theirs):
@@ -313,11 +318,17 @@ def make_source(folder: Path, kind: str) -> tuple[Path, bytes]:
 
 
 @pytest.mark.needs_root
-@pytest.mark.needs("mkfs.btrfs", "mkfs.ext4", "filefrag", "qemu-img", "qemu-io")
+@pytest.mark.needs("mkfs.btrfs", "mkfs.xfs", "mkfs.ext4", "filefrag", "qemu-img", "qemu-io")
 @pytest.mark.parametrize("kind", ["raw", "qcow2", "mixed"])
 @pytest.mark.parametrize(
     ("origin", "destination"),
-    [("btrfs", "btrfs"), ("ext4", "ext4"), ("tmpfs", "ext4"), ("ext4", "tmpfs")],
+    [
+        ("btrfs", "btrfs"),
+        ("xfs", "xfs"),
+        ("ext4", "ext4"),
+        ("tmpfs", "ext4"),
+        ("ext4", "tmpfs"),
+    ],
 )
 def test_conversions_to_raw(
     origin: str, destination: str, kind: str, systems: dict[str, Path]
@@ -338,7 +349,7 @@ def test_conversions_to_raw(
             # What is a hole stays one, but for what shares a block with data.
             for start, stop in data_ranges(target):
                 assert stop <= HOLE[0] or start >= HOLE[1]
-            if destination == "btrfs" and kind != "mixed":
+            if destination in SHARING and kind != "mixed":
                 shared = ["shared" in one for one in flags(target)]
                 assert sum(shared) >= len(shared) - 1  # the end of a disk may be half a block
                 assert any(shared)
@@ -347,7 +358,7 @@ def test_conversions_to_raw(
 
 
 @pytest.mark.needs_root
-@pytest.mark.needs("mkfs.btrfs", "mkfs.ext4")
+@pytest.mark.needs("mkfs.btrfs", "mkfs.xfs", "mkfs.ext4")
 @pytest.mark.parametrize("verify", [True, False])
 def test_zeros_that_the_source_stores_become_holes(verify: bool, systems: dict[str, Path]) -> None:
     block = 64 * KIB  # a file system may give a file more than was written
