@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.images import IMAGES, MIB, disk, full, made
-from benchmarks.measure import VMPORT, Failed, Program, faster, take_turns, warm
+from benchmarks.installed import program
+from benchmarks.measure import Failed, Program, faster, take_turns, warm
 from benchmarks.page import run
 from benchmarks.table import Chapter, Goal, Table
 
@@ -63,7 +64,7 @@ def _compared(
     told = ["-f", IMAGES[pair[0]][0], "-F", IMAGES[pair[1]][0], *map(str, images)]
     programs = (
         Program("qemu-img", ["qemu-img", "compare", *told]),
-        Program("vmport", [VMPORT, "compare", *told]),
+        Program("vmport", [program("vmport"), "compare", *told]),
     )
     outcomes = take_turns(programs, runs, label=f"compare {name}, {share}")
     found = faster(outcomes, "vmport", "qemu-img")

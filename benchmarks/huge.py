@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.debian_disk import CACHE
 from benchmarks.images import MIB, scattered
-from benchmarks.measure import VMPORT, Failed, Taken, run_once, warm
+from benchmarks.installed import program
+from benchmarks.measure import Failed, Taken, run_once, warm
 from benchmarks.page import run
 from benchmarks.table import Chapter, Goal, Table
 
@@ -90,7 +91,7 @@ def _measured(name: str, source: Path, folder: Path) -> tuple[Outcome, Outcome, 
     suffix, ours, theirs = OUTPUTS[name]
     target = folder / f"disk.{suffix}"
     files = (str(source), str(target))
-    convert = (VMPORT, "-q", "convert")
+    convert = (program("vmport"), "-q", "convert")
     verified = run_once((*convert, *ours, *files), target, watched=True)
     unverified = run_once((*convert, "--no-verify", *ours, *files), target, watched=True)
     if theirs is None:

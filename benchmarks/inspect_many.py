@@ -80,9 +80,7 @@ def chapter(options: Options) -> Chapter:
     if names:
         tables.append(_empty(names, options.runs, goals))
     text = (
-        "The metadata of images, and the whole map of disks that are large and empty.  For many "
-        "images, vmport is installed from its wheel into a virtual environment of its own, as "
-        "`pip install` does it: the finder of an editable install would add some 15 ms.  The "
+        "The metadata of images, and the whole map of disks that are large and empty.  The "
         "library is one Python process that opens and probes each image; the command line prints "
         "what it finds, as `qemu-img info --output=json` does."
     )

@@ -21,6 +21,15 @@ _FOLDERS: Final = ("vmport", "formats", "converters")
 _FILES: Final = ("pyproject.toml", "README.md", "LICENSE")
 
 
+def program(name: str) -> str:
+    """The path of ``python`` or ``vmport``.
+
+    Raises:
+        Missing: as `installed`.
+    """
+    return str(installed() / name)
+
+
 @cache
 def installed() -> Path:
     """The folder of its programs, ``python`` and ``vmport``; made once, then brought up to date.

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-VMPORT: Final = str(Path(sys.executable).with_name("vmport"))
 LONGEST: Final = 900.0
 """Seconds after which a program has failed."""
 _LOOKS: Final = 0.01

@@ -34,7 +34,8 @@ Each program is a process of its own, start-up included, on files that the page 
 programs take turns, so that a busy machine troubles all alike, and between two runs everything is
 brought to the medium.  Numbers are medians of {runs} unless a row says otherwise.  *Processor,
 s* is the time of all threads and processes together: what counts when the machine has other things
-to do.
+to do.  Vmport is installed from its wheel into a virtual environment of its own, as `pip install`
+does it: the finder of a checkout's editable install would add some 15 ms to each start.
 
 {machine}
 

@@ -5,11 +5,11 @@ Without ``--thorough`` only what is compressed is read, to a raw file.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.debian_disk import CACHE
 from benchmarks.images import IMAGES, disk, made
+from benchmarks.installed import program
 from benchmarks.measure import Failed, Program, Taken, faster, take_turns, warm
 from benchmarks.page import run
 from benchmarks.table import Chapter, Goal, Table
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     Command = Callable[[Path, str, Path], list[str]]
 
 READ = ("raw", "qcow2", "qcow2, deflate", "qcow2, zstd", "VMDK, streamOptimized")
-WANTED = {"qcow2, deflate": 2.0, "qcow2, zstd": 2.0, "VMDK, streamOptimized": 2.0}
-"""Times as fast as qemu-img, to a raw file."""
+WANTED = {"qcow2, deflate": 2.0, "qcow2, zstd": 1.0, "VMDK, streamOptimized": 2.0}
+"""Times as fast as qemu-img, to a raw file; zstd unpacks as fast there as here."""
 
 
 def _qemu_to_nowhere(image: Path, disk_format: str, _target: Path) -> list[str]:
@@ -37,11 +37,11 @@ def _qemu_to_file(image: Path, disk_format: str, target: Path) -> list[str]:
 
 
 def _vmport_to_nowhere(image: Path, _format: str, _target: Path) -> list[str]:
-    return [sys.executable, "-c", _TO_NOWHERE, str(image)]
+    return [program("python"), "-c", _TO_NOWHERE, str(image)]
 
 
 def _vmport_to_file(image: Path, _format: str, target: Path) -> list[str]:
-    return [sys.executable, "-c", _TO_FILE, str(image), str(target)]
+    return [program("python"), "-c", _TO_FILE, str(image), str(target)]
 
 
 _TO_NOWHERE = """
@@ -112,7 +112,10 @@ def chapter(options: Options) -> Chapter:
         "vmport, MB/s",
         "times as fast (processor)",
     )
-    text = f"The library's own `stream()` beside `qemu-img convert`.  The disk: {source.what}."
+    text = (
+        f"The library's own `stream()` beside `qemu-img convert`.  The disk: {source.what}.  Zstd "
+        "unpacks as fast in qemu-img as here, so that goal is not to be slower."
+    )
     return Chapter("Reading", text, (Table("", columns, tuple(rows), texts=2),), tuple(goals))
 
 
