@@ -109,9 +109,7 @@ class DiskImage:
                 done += run.length
             return done
 
-    def fill(
-        self, target: memoryview, offset: int, run: Run, packed: bytes | None = None
-    ) -> None:
+    def fill(self, target: memoryview, offset: int, run: Run, packed: bytes | None = None) -> None:
         """Put the bytes of `run`, of those that `runs` tells, into `target`, which is as long.
 
         `packed`: see `fetch.read_packed`.
