@@ -18,7 +18,7 @@ from blake3 import blake3
 from vmport_formats.units import KIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 BLOCK: Final = 64 * KIB
 """Bytes that are hashed at a time."""
@@ -26,9 +26,17 @@ NAME: Final = "vmport-blake3-64k"
 """What this way of hashing is called."""
 
 
-def block_digest(data: memoryview) -> bytes:
-    """The digest of one block that is not all zeros."""
-    return blake3(data).digest()
+def block_digests(
+    shift: int, buffer: bytearray, spans: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, bytes]]:
+    """For `ContentDigest.add`: the blocks of `spans` of a buffer that is from `shift` on the disk.
+
+    None of them may be all zeros.
+    """
+    view = memoryview(buffer)
+    for start, end in spans:
+        for place in range(start, end, BLOCK):
+            yield (shift + place) // BLOCK, blake3(view[place : place + BLOCK]).digest()
 
 
 class ContentDigest:
@@ -38,7 +46,7 @@ class ContentDigest:
         self._whole = blake3()
 
     def add(self, blocks: Iterable[tuple[int, bytes]]) -> None:
-        """Count blocks: the index of each, and its `block_digest`."""
+        """Count blocks: the index of each, and its digest."""
         self._whole.update(b"".join([index.to_bytes(8) + digest for index, digest in blocks]))
 
     def __str__(self) -> str:

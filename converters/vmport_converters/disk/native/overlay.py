@@ -13,7 +13,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_converters.disk.compare_spans import Span, differing_spans, pieces
-from vmport_converters.disk.native.content_digest import BLOCK, ContentDigest, block_digest
+from vmport_converters.disk.native.content_digest import BLOCK, ContentDigest, block_digests
+from vmport_converters.disk.native.zeros import data_spans, zeros
 from vmport_formats.ahead import in_order, processors
 from vmport_formats.units import MIB
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 _CHUNK: Final = MIB
 """Bytes of each disk that a thread works on at a time."""
 _MOST_WORKERS: Final = 16
-_ZEROS: Final = bytes(2 * MIB)
-"""As long as the largest cluster."""
 
 
 class Change(NamedTuple):
@@ -179,12 +178,12 @@ class _Work:
         made: list[Change] = []
         blocks: list[tuple[int, bytes]] = []
         at = 0
-        for start, end, _zeros in job:
+        for start, end, _ in job:
             stop = at + end - start
             self._fill(self._disk, start, memoryview(ours)[at:stop])
             self._fill(self._base, start, memoryview(theirs)[at:stop])
             if self._hashed:
-                blocks += self._blocks(start - at, ours, at, stop)
+                blocks += block_digests(start - at, ours, data_spans(ours, at, stop, BLOCK))
             if not ours.startswith(memoryview(theirs)[at:stop], at, stop):
                 made += self._changes(start - at, buffers, at, stop)
             at = stop
@@ -193,17 +192,7 @@ class _Work:
     def _fill(self, disk: DiskImage, offset: int, target: memoryview) -> None:
         """Behind the end of either, or of the overlay, there are zeros."""
         done = disk.readinto(offset, target[: max(0, self._size - offset)])
-        while done < len(target):
-            length = min(len(_ZEROS), len(target) - done)
-            target[done : done + length] = memoryview(_ZEROS)[:length]
-            done += length
-
-    @staticmethod
-    def _blocks(shift: int, ours: bytearray, at: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        zeros, view = memoryview(_ZEROS)[:BLOCK], memoryview(ours)
-        for place in range(at, stop, BLOCK):
-            if not ours.startswith(zeros, place):
-                yield (shift + place) // BLOCK, block_digest(view[place : place + BLOCK])
+        target[done:] = zeros(len(target) - done)
 
     def _changes(
         self, shift: int, buffers: tuple[bytearray, bytearray], at: int, stop: int
@@ -229,9 +218,9 @@ class _Work:
     ) -> Iterator[tuple[int, bool | None]]:
         """Each grain, with None where both are equal, else whether ours is not all zeros."""
         ours, theirs = buffers[0], memoryview(buffers[1])
-        zeros = memoryview(_ZEROS)[: self._grain]
+        nothing = zeros(self._grain)
         for place in range(at, stop, self._grain):
             if ours.startswith(theirs[place : place + self._grain], place):
                 yield place, None
             else:
-                yield place, not ours.startswith(zeros, place)
+                yield place, not ours.startswith(nothing, place)

@@ -6,7 +6,7 @@ from contextlib import closing
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vmport_converters.disk.native.content_digest import BLOCK, block_digest
+from vmport_converters.disk.native.content_digest import BLOCK, block_digests
 from vmport_converters.disk.native.portions import jobs
 from vmport_converters.disk.native.zeros import data_spans, zeros
 from vmport_formats.ahead import in_order, processors
@@ -104,13 +104,7 @@ class _Work:
             self._read(portion, view[at:end])
             blocks_here = data_spans(buffer, at, end, BLOCK)
             if self._hashed:
-                blocks += (
-                    (
-                        (portion.start + start - at) // BLOCK,
-                        block_digest(view[start : start + BLOCK]),
-                    )
-                    for start in _starts(blocks_here, BLOCK)
-                )
+                blocks += block_digests(portion.start - at, buffer, blocks_here)
             pieces += self._pieces(portion.start - at, buffer, blocks_here)
             at = end
         return Prepared(job[-1].end, pieces, blocks, buffer)
@@ -163,8 +157,3 @@ def _grains(
             last = start, end
         if last is not None:
             yield last
-
-
-def _starts(spans: list[tuple[int, int]], size: int) -> Iterator[int]:
-    for start, end in spans:
-        yield from range(start, end, size)
