@@ -33,9 +33,7 @@ The disk has {small} bytes in calls and power cuts, {large} MiB at random times:
 zeros and holes.  *raw, by clones* and its neighbours are the ways in which the kernel copies a raw
 disk with `--no-verify`; where this machine lacks one, it is played.  An error of a copy inside the
 kernel does not say which file failed, so the rest is read and written instead, and the run may end
-well.  Closing a file, or telling the medium to begin, may fail unheard: what was written has been
-flushed by then, or will be.  So may the two early reads that look for a GPT: what they read is read
-again.
+well.  Closing a file may fail unheard where what was written has been flushed by then.
 
 For a power cut all that a run asks of the file system is written down, and cut at a point.  What
 was flushed is there.  Of later writes to files any may be there, be lost, or be torn at sectors of
