@@ -96,9 +96,9 @@ class Interposer:
         folder: Path,
         sources: Sequence[Path] = (),
         refused: frozenset[str] = frozenset(),
-        clones: bool = False,
+        clones: int = 0,
     ) -> None:
-        """`refused`: calls that this system has not; `clones`: its files can share blocks."""
+        """`refused`: calls that this system has not; `clones`: so often files share blocks."""
         self._hook = hook
         self._refused = refused
         self._clones = clones
@@ -141,6 +141,7 @@ class Interposer:
                 return original(descriptor, request, *rest)
             do = partial(original, descriptor, request, *rest)
             if self._clones:
+                self._clones -= 1
                 do = partial(_clone, descriptor, *CLONED.unpack(rest[0]))
             return self.around(CLONE, (descriptor, request, *rest), [_path_of(descriptor)], do)
 

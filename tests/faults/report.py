@@ -31,7 +31,7 @@ output, spread evenly.
 _NOTES: Final = """\
 The disk has {small} bytes in calls and power cuts, {large} MiB at random times: random bytes, text,
 zeros and holes.  *raw, by clones* and its neighbours are the ways in which the kernel copies a raw
-disk with `--no-verify`; where this machine lacks one, it is played.  An error of a copy inside the
+disk where files can share blocks, which is played.  An error of a copy inside the
 kernel does not say which file failed, so the rest is read and written instead, and the run may end
 well.  Closing a file may fail unheard where what was written has been flushed by then.
 

@@ -42,11 +42,7 @@ def write_natively(
     disk, base = source.disk, source.base
     composer = composer_for(plan, name, disk)
     preallocation = dict(plan.options).get("preallocation", "off")
-    as_stored = (
-        plan.target is DiskFormat.RAW
-        and preallocation == "off"
-        and (not verify or can_be_shared(disk, path))
-    )
+    shared = plan.target is DiskFormat.RAW and preallocation == "off" and can_be_shared(disk, path)
     with OutputFile(path) as output:
         if preallocation == "falloc":  # before any work: there may be no space
             output.reserve(plan.virtual_size)
@@ -59,7 +55,7 @@ def write_natively(
                 disk, base.disk, overlay, output, hashed=hashed, on_progress=on_progress
             )
             return digest if hashed else None, output.flush()
-        if as_stored:
+        if shared:
             copy_raw(disk, composer, output, on_progress=on_progress)
             return None, output.flush()
         digest = write_image(disk, composer, output, hashed=verify, on_progress=on_progress)
