@@ -1,4 +1,4 @@
-"""All benchmarks, or some: ``python -m benchmarks [inspect|read|compare|convert|huge ...]``."""
+"""All benchmarks, or some: ``python -m benchmarks [CHAPTER ...]``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from benchmarks import compare, convert, huge, inspect_many, read
 from benchmarks.page import options_of, parser, run_all
 
 ALL = {
-    "convert": convert.chapter,
+    "stream": convert.stream,
+    "packed": convert.packed,
+    "unpacked": convert.unpacked,
+    "plain": convert.plain,
     "huge": huge.chapter,
     "inspect": inspect_many.chapter,
     "read": read.chapter,
@@ -22,6 +25,8 @@ def main() -> None:
         if name not in ALL:
             arguments.error(f"{name}: one of {', '.join(ALL)}")
     names = chosen.benchmark or list(ALL)
+    if chosen.write and not chosen.benchmark:
+        chosen.write.unlink(missing_ok=True)  # what is measured no more goes
     run_all([ALL[name] for name in names], options_of(chosen), chosen.write)
 
 

@@ -1,13 +1,13 @@
-"""Converting a disk, beside qemu-img and open-vmdk: ``python -m benchmarks.convert --only stream``.
+"""Converting a disk, beside qemu-img and open-vmdk: ``python -m benchmarks stream``, and others.
 
-The source is warm, the output goes to the file system of `.cache`.  ``--only`` takes a group
-(stream, packed, unpacked, plain) or a part of the name of a conversion.
+The source is warm, the output goes to the file system of `.cache`.  ``--only`` takes a part of the
+name of a conversion.
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.debian_disk import CACHE
@@ -18,7 +18,7 @@ from benchmarks.page import run
 from benchmarks.table import Chapter, Goal, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from benchmarks.images import Disk
@@ -44,17 +44,7 @@ QEMU_BEST_FLUSHED: Final = "qemu-img -W -m 16 -t writeback"
 QEMU_OFFLOADED: Final = "qemu-img -C -t writeback"
 OPEN_VMDK: Final = "vmdk-convert -n 2 -c 1"
 
-GROUPS: Final = ("stream", "packed", "unpacked", "plain")
-
-_TEXT: Final = """\
-The disk: {what}; {virtual:.1f} GiB, {data:.0f} MB of data.
-
-*Flushed* says whether the program brings its output to the medium before it says that it is done.
-Vmport always does, and so also in the rows called `--no-verify`.  Those without it read the whole
-output back and compare its content with the source's, which no peer does.  `qemu-img convert` by
-itself leaves the output in the page cache; with `-t writeback` it flushes.  *Times as fast* is
-beside the first peer of each table, which the goals name; where that does not flush, it has less to
-do than vmport.  *File* is what the output occupies."""
+_TEXT: Final = "The disk: {what}; {virtual:.1f} GiB, {data:.0f} MB of data."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +63,6 @@ class _Way:
 class _Job:
     """One conversion, by several programs."""
 
-    group: str
     name: str
     source: str
     """Of `IMAGES`."""
@@ -102,12 +91,13 @@ def _qemu(name: str, source: str, *options: str, runs: int | None = None) -> _Wa
     return _Way(name, argv, flushed, runs=runs)
 
 
-def _jobs() -> Iterator[_Job]:
-    yield _stream()
-    yield from _packed()
+def _unpackings() -> Iterator[_Job]:
     yield _unpacked("VMDK, streamOptimized", "streamOptimized → raw", 2.5)
     yield _unpacked("qcow2, deflate", "qcow2 deflate → raw", 2.5)
     yield _unpacked("qcow2, zstd", "qcow2 zstd → raw", 1)
+
+
+def _plains() -> Iterator[_Job]:
     yield _plain("raw", "qcow2", "qcow2", ("-O", "qcow2"))
     yield _plain("qcow2", "raw", "raw", ("-O", "raw"))
     yield _plain("qcow2", "VDI", "vdi", ("-O", "vdi"))
@@ -130,7 +120,6 @@ def _stream() -> _Job:
     if tool is not None:
         ways += (_Way(OPEN_VMDK, (tool, "-n", "2", "-c", "1"), "yes"),)  # it calls fsync(2)
     return _Job(
-        "stream",
         "raw → streamOptimized VMDK",
         "raw",
         "vmdk",
@@ -153,7 +142,6 @@ def _packed() -> Iterator[_Job]:
     name = "→ compressed qcow2 (deflate), fast, beside `qemu-img convert -c -W -m 16`"
     deflate = ("-O", "qcow2", "-c")
     yield _Job(
-        "packed",
         "raw → qcow2, deflate",
         "raw",
         "qcow2",
@@ -172,7 +160,6 @@ def _packed() -> Iterator[_Job]:
     zstd = ("-O", "qcow2", "-c", "-o", "compression_type=zstd")
     name = "→ compressed qcow2 (zstd), beside qemu-img's with `-W -m 16`, which flushes too"
     yield _Job(
-        "packed",
         "raw → qcow2, zstd",
         "raw",
         "qcow2",
@@ -191,7 +178,6 @@ def _unpacked(source: str, name: str, wanted: float) -> _Job:
     goal = f"{name}, beside qemu-img that flushes"
     raw = ("-O", "raw")
     return _Job(
-        "unpacked",
         name,
         source,
         "raw",
@@ -231,26 +217,44 @@ def _plain(
             (f"{name}, beside `qemu-img convert -C` that flushes too", OURS, OURS_VERIFIED,
              QEMU_OFFLOADED, within, False)
         )  # fmt: skip
-    return _Job("plain", name, source, suffix, ways, QEMU_BEST_FLUSHED, tuple(goals))
+    return _Job(name, source, suffix, ways, QEMU_BEST_FLUSHED, tuple(goals))
 
 
-def chapter(options: Options) -> Chapter:
-    """Every conversion that is wanted, a table each."""
+def stream(options: Options) -> Chapter:
+    """What VMware imports."""
+    chapter = _chapter("To streamOptimized VMDK", [_stream()], options)
+    if shutil.which("vmdk-convert") is not None:
+        return chapter
+    lacking = "Open-vmdk's `vmdk-convert` is not on the PATH; CONTRIBUTING says how to build it."
+    return replace(chapter, text=f"{chapter.text}\n\n{lacking}")
+
+
+def packed(options: Options) -> Chapter:
+    """What is compressed."""
+    return _chapter("To compressed qcow2", _packed(), options)
+
+
+def unpacked(options: Options) -> Chapter:
+    """What was compressed."""
+    return _chapter("From compressed to raw", _unpackings(), options)
+
+
+def plain(options: Options) -> Chapter:
+    """What is not compressed."""
+    return _chapter("Uncompressed pairs", _plains(), options)
+
+
+def _chapter(title: str, jobs: Iterable[_Job], options: Options) -> Chapter:
     source = disk(options.size)
     tables, goals = [], []
-    for job in _jobs():
-        if options.only != job.group and (options.only in GROUPS or not options.wants(job.name)):
-            continue
-        outcomes = _measured(job, source, options)
-        tables.append(_table(job, outcomes))
-        goals += [_goal(wanted, outcomes) for wanted in job.goals]
+    for job in jobs:
+        if options.wants(job.name):
+            outcomes = _measured(job, source, options)
+            tables.append(_table(job, outcomes))
+            goals += [_goal(wanted, outcomes) for wanted in job.goals]
     size = source.path.stat().st_size
     text = _TEXT.format(what=source.what, virtual=size / (1 << 30), data=source.data / 1e6)
-    if shutil.which("vmdk-convert") is None:
-        text += (
-            "\n\nOpen-vmdk's `vmdk-convert` is not on the PATH; CONTRIBUTING says how to build it."
-        )
-    return Chapter("Converting", text, tuple(tables), tuple(goals))
+    return Chapter(title, text, tuple(tables), tuple(goals))
 
 
 def _measured(job: _Job, source: Disk, options: Options) -> dict[str, Outcome]:
@@ -310,4 +314,4 @@ def _goal(
 
 
 if __name__ == "__main__":
-    run([chapter], __doc__.splitlines()[0])
+    run([stream, packed, unpacked, plain], __doc__.splitlines()[0])

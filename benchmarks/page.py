@@ -23,26 +23,27 @@ if TYPE_CHECKING:
 
     from benchmarks.table import Chapter
 
-_PAGE: Final = """\
+_INTRO: Final = """\
 # Benchmarks
 
-Vmport beside its peers, in one run, on one machine.
-
-    {command}
+Vmport beside its peers, a chapter a run: each measured on one machine, one after the other.
 
 Each program is a process of its own, start-up included, on files that the page cache holds.  The
 programs take turns, so that a busy machine troubles all alike, and between two runs everything is
-brought to the medium.  Numbers are medians of {runs} unless a row says otherwise.  *Processor,
-s* is the time of all threads and processes together: what counts when the machine has other things
-to do.  Vmport is installed from its wheel into a virtual environment of its own, as `pip install`
-does it: the finder of a checkout's editable install would add some 15 ms to each start.
+brought to the medium.  *Processor, s* is the time of all threads and processes together: what
+counts when the machine has other things to do.  Vmport is installed from its wheel into a virtual
+environment of its own, as `pip install` does it: the finder of a checkout's editable install would
+add some 15 ms to each start.
 
-{machine}
+A program that converts has *flushed* when it brings its output to the medium before it says that it
+is done.  Vmport always does, and so also in the rows called `--no-verify`.  Those without it read
+the whole output back and compare its content with the source's, which no peer does.  `qemu-img
+convert` by itself leaves the output in the page cache; with `-t writeback` it flushes.  *Times as
+fast* is beside the first peer of each table, which the goals name; where that does not flush, it
+has less to do than vmport.  *File* is what the output occupies.
 
-{goals}
-{chapters}
+`make bench` measures everything anew; `make bench ARGS="read compare"` those chapters alone.
 """
-
 
 _TOO_SMALL: Final = (
     "**The goals are for the whole disk.  With `--size`, start-up outweighs the work, so that this "
@@ -76,30 +77,26 @@ def run(benchmarks: Sequence[Callable[[Options], Chapter]], description: str) ->
 def run_all(
     benchmarks: Sequence[Callable[[Options], Chapter]], options: Options, page: Path | None
 ) -> None:
-    """Run those; write `page`, if there is to be one."""
-    watch = _Watch()
-    chapters = []
+    """Run those; put each into `page`, if there is to be one, in place of what it was there."""
     for benchmark in benchmarks:
-        chapters.append(benchmark(options))
-        print(_text(chapters[-1]), end="\n\n", flush=True)
-    goals = tuple(goal for chapter in chapters for goal in chapter.goals)
-    verdict = f"{markdown(goals_table(goals))}\n" if goals else ""
-    if goals and options.size is not None:
-        verdict += f"\n{_TOO_SMALL}\n"
-    machine = watch.told()
-    print(f"{verdict}\n{machine}")
-    if page is None:
-        return
-    page.write_text(
-        _PAGE.format(
-            command=_command(),
-            runs=options.runs,
-            machine=machine,
-            goals=verdict.replace("**Goals**", "## Goals", 1),
-            chapters="\n\n".join(map(_text, chapters)),
-        )
-    )
-    print(f"\nwritten: {page}", file=sys.stderr)
+        watch = _Watch()
+        chapter = benchmark(options)
+        text = _text(chapter, options, watch.told())
+        print(text, end="\n\n", flush=True)
+        if page is not None:
+            _put(page, chapter.title, text)
+            print(f"\nwritten: {page}", file=sys.stderr)
+
+
+def _put(page: Path, title: str, text: str) -> None:
+    before = page.read_text() if page.exists() else ""
+    chapters = [part.strip() for part in re.split(r"^(?=## )", before, flags=re.MULTILINE)[1:]]
+    titles = [part.partition("\n")[0] for part in chapters]
+    if f"## {title}" in titles:
+        chapters[titles.index(f"## {title}")] = text
+    else:
+        chapters.append(text)
+    page.write_text("\n\n".join((_INTRO.strip(), *chapters)) + "\n")
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -123,8 +120,14 @@ def _arguments(description: str) -> tuple[Options, Path | None]:
     return options_of(chosen), chosen.write
 
 
-def _text(chapter: Chapter) -> str:
-    return "\n\n".join((f"## {chapter.title}", chapter.text, *map(markdown, chapter.tables)))
+def _text(chapter: Chapter, options: Options, machine: str) -> str:
+    medians = f"- Numbers are medians of {options.runs} unless a row says otherwise."
+    parts = [f"## {chapter.title}", f"    {_command()}", f"{machine}\n{medians}", chapter.text]
+    if chapter.goals:
+        parts.append(markdown(goals_table(chapter.goals)))
+        if options.size is not None:
+            parts.append(_TOO_SMALL)
+    return "\n\n".join((*parts, *map(markdown, chapter.tables)))
 
 
 def _command() -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from vmport import __version__
-from vmport.commands import check, compare, convert, export, inspect, translate, validate
 from vmport.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,16 +23,8 @@ INTERRUPTED = 130
 # What Typer's parser raises; its class lives in click or inside Typer, by version.
 WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]
 
-_COMMANDS: Final = {
-    "inspect": inspect.register,
-    "convert": convert.register,
-    "compare": compare.register,
-    "check": check.register,
-    "translate": translate.register,
-    "validate": validate.register,
-    "export": export.register,
-}
-"""In the order of the help; each adds a command of this name to an app."""
+_COMMANDS: Final = ("inspect", "convert", "compare", "check", "translate", "validate", "export")
+"""In the order of the help; each is a module, whose ``register`` adds the command to an app."""
 _BEFORE_A_COMMAND: Final = frozenset({"--quiet", "-q", "--verbose", "-v"})
 
 
@@ -75,7 +67,7 @@ def command_line(names: Iterable[str] = _COMMANDS) -> typer.Typer:
     )
     app.callback()(_main_options)
     for name in names:
-        _COMMANDS[name](app)
+        import_module(f"vmport.commands.{name}").register(app)
     return app
 
 

@@ -15,13 +15,14 @@ from vmport_converters.disk.compare_spans import differing_spans, jobs, pieces
 from vmport_formats.ahead import in_order, processors
 from vmport_formats.disk.granted import granted
 from vmport_formats.disk.image import open_image
+from vmport_formats.disk.layer import Found
 from vmport_formats.errors import VmportError
 from vmport_formats.units import MIB, SECTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from vmport_converters.disk.compare_spans import Span
+    from vmport_converters.disk.compare_spans import Place, Span
     from vmport_formats.disk.extents import Extent
     from vmport_formats.disk.image import DiskImage
     from vmport_formats.disk.model import Concern, DiskFormat, ImageInfo
@@ -206,15 +207,23 @@ class _Look(local):
     def _first(self, span: Span) -> int | None:
         length = span.end - span.start
         first, second = (
-            self._zeros if zero else self._filled(disk, buffer, span.start, length)
-            for disk, buffer, zero in zip(self._disks, self._buffers, span.zeros, strict=True)
+            self._zeros if zero else self._filled(disk, buffer, span.start, length, place)
+            for disk, buffer, zero, place in zip(
+                self._disks, self._buffers, span.zeros, span.places, strict=True
+            )
         )
         found = first_difference(first, second, length)
         return None if found is None else span.start + found
 
-    def _filled(self, disk: DiskImage, buffer: bytearray, offset: int, length: int) -> bytearray:
-        """`buffer`, which begins with `length` bytes of the disk from `offset`."""
+    def _filled(
+        self, disk: DiskImage, buffer: bytearray, offset: int, length: int, place: Place | None
+    ) -> bytearray:
+        """`buffer`, beginning with `length` bytes of the disk from `offset`; `place` has them."""
         with memoryview(buffer) as view:
+            if place is not None and place.run is not None and place.run.found is Found.STORED:
+                run = place.run._replace(length=length, at=place.run.at + offset - place.start)
+                disk.fill(view[:length], offset, run)
+                return buffer
             done = disk.readinto(offset, view[:length])
             view[done:length] = self._zeros[done:length]  # behind its end
         return buffer

@@ -26,16 +26,7 @@ _PIECES: Final = 256
 """And in how many pieces at the most."""
 
 
-class Span(NamedTuple):
-    """A stretch that has to be looked at."""
-
-    start: int
-    end: int
-    zeros: tuple[bool, bool]
-    """Which of the disks is known to hold zeros here; never both."""
-
-
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """A run, and where its disk has it."""
 
     start: int
@@ -44,14 +35,25 @@ class _Place(NamedTuple):
     """None: zeros."""
 
 
-def _places(runs: Iterable[tuple[int, Run]], end: int) -> Iterator[_Place]:
+class Span(NamedTuple):
+    """A stretch that has to be looked at."""
+
+    start: int
+    end: int
+    zeros: tuple[bool, bool]
+    """Which of the disks is known to hold zeros here; never both."""
+    places: tuple[Place | None, Place | None] = (None, None)
+    """Of each disk the one that holds all of it, where that is known."""
+
+
+def _places(runs: Iterable[tuple[int, Run]], end: int) -> Iterator[Place]:
     """The runs, those of zeros reduced to nothing, filled up with zeros to `end`."""
     stop = 0
     for offset, run in placed(run for _, run in runs):
         stop = offset + run.length
-        yield _Place(offset, stop, run if holds_data(run) else None)
+        yield Place(offset, stop, run if holds_data(run) else None)
     if stop < end:
-        yield _Place(stop, end, None)
+        yield Place(stop, end, None)
 
 
 def differing_spans(
@@ -65,7 +67,7 @@ def differing_spans(
     while True:
         start, stop = max(one.start, other.start), min(one.end, other.end)
         if not _known_equal(one, other):
-            yield Span(start, stop, (one.run is None, other.run is None))
+            yield Span(start, stop, (one.run is None, other.run is None), (one, other))
         if stop == end:
             return
         if one.end == stop:
@@ -74,7 +76,7 @@ def differing_spans(
             other = next(theirs)
 
 
-def _known_equal(one: _Place, other: _Place) -> bool:
+def _known_equal(one: Place, other: Place) -> bool:
     """Whether both are zeros, or the same bytes of the same file."""
     first, second = one.run, other.run
     if first is None or second is None:
@@ -133,7 +135,7 @@ def _cut(span: Span, most: int) -> Iterator[Span]:
     start = span.start
     while start < span.end:
         end = min(span.end, (start // most + 1) * most)
-        yield Span(start, end, span.zeros)
+        yield span._replace(start=start, end=end)
         start = end
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Sync = Callable[[int], object]
 
-_BEHIND: Final = 8
+_BEHIND: Final = 16
 """Flushes that are asked for and not done; who asks for more waits."""
 
 

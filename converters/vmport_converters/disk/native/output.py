@@ -20,7 +20,7 @@ _MOST_PARTS: Final = 512
 """What one call takes: Linux allows 1024."""
 _MOST_BYTES: Final = 4 * MIB
 _RESERVED: Final = GIB
-_FLUSHED: Final = 32 * MIB
+_FLUSHED: Final = 16 * MIB
 """Bytes after which the medium is told to take them."""
 
 

@@ -178,7 +178,7 @@ class _Work:
         made: list[Change] = []
         blocks: list[tuple[int, bytes]] = []
         at = 0
-        for start, end, _ in job:
+        for start, end, *_ in job:
             stop = at + end - start
             self._fill(self._disk, start, memoryview(ours)[at:stop])
             self._fill(self._base, start, memoryview(theirs)[at:stop])
