@@ -3,6 +3,7 @@
 Blocks of a fixed length are compressed alone, each with the 32 KiB before it as its dictionary, so
 that the output depends on the input only, not on how many threads there are or which is first.
 isal is several times as fast as zlib; its output is the same on every x86-64 processor with SSE4.2.
+At its level 0 alone: those above make 4 % less of it, but not always the same (see `packing`).
 Source: RFC 1951 and 1952.
 """
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 BLOCK: Final = 1 << 20
 _WINDOW: Final = 1 << 15
+_LEVEL: Final = 0
+"""Of isal, which has 0 to 3."""
 _MOST_THREADS: Final = 8
 _HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, no system
 _LAST_BLOCK: Final = b"\x03\x00"  # an empty one with fixed codes, marked as the final
@@ -85,8 +88,8 @@ def _deflate(block: bytes, dictionary: bytes) -> _Deflated:
         data = plain.compress(block) + plain.flush(zlib.Z_SYNC_FLUSH)
         return _Deflated(data, zlib.crc32(block), len(block))
     if dictionary:
-        fast = isal_zlib.compressobj(2, isal_zlib.DEFLATED, -15, zdict=dictionary)
+        fast = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -15, zdict=dictionary)
     else:
-        fast = isal_zlib.compressobj(2, isal_zlib.DEFLATED, -15)
+        fast = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -15)
     data = fast.compress(block) + fast.flush(isal_zlib.Z_SYNC_FLUSH)
     return _Deflated(data, isal_zlib.crc32(block), len(block))

@@ -13,6 +13,7 @@ import pytest
 from tests.composing import patchwork
 from vmport_converters.disk.convert import Request, convert
 from vmport_converters.disk.plan import Compression, Engine
+from vmport_formats.disk.image import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,10 @@ def made(target: Target, source: Path, destination: Path) -> bytes:
         engine=Engine.NATIVE,
     )
     convert(request)
-    return destination.read_bytes()
+    if not target.name.endswith(" fast"):
+        return destination.read_bytes()
+    with open_image(destination) as disk:  # see `packing` on the bytes that isal makes
+        return disk.read(0, disk.virtual_size)
 
 
 @pytest.mark.needs("qemu-img")
@@ -106,7 +110,7 @@ def test_same_bytes_and_other_identities(target: Target, tmp_path: Path) -> None
     qcow2 = tmp_path / "source.qcow2"
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", "-f", "raw", source, qcow2], check=True)
     (again / name).unlink()
-    if target.name != "raw":  # where the kernel copies, zeros are kept as the source keeps them
+    if target.name != "raw":  # where blocks are shared, zeros are kept as the source keeps them
         assert made(target, qcow2, again / name) == wanted
     made(target, source, other / f"renamed.{target.suffix}")
     label = tmp_path / "label.raw"
@@ -117,7 +121,8 @@ def test_same_bytes_and_other_identities(target: Target, tmp_path: Path) -> None
     (other / "longer").mkdir()
     made(target, longer, other / "longer" / name)
     if target.identity is None:  # then nothing in the file follows its name
-        assert (other / f"renamed.{target.suffix}").read_bytes() == wanted
+        if not target.name.endswith(" fast"):
+            assert (other / f"renamed.{target.suffix}").read_bytes() == wanted
         return
     files = [first / name, other / f"renamed.{target.suffix}", other / name]
     identities = [target.identity(path) for path in (*files, other / "longer" / name)]
