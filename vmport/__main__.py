@@ -10,10 +10,10 @@ _SELDOM: Final = 100_000
 
 def main() -> NoReturn:
     """Load the command line and run it."""
-    gc.set_threshold(_SELDOM)
     # Until somebody is there to clean up, ^C may end us as it ends any program: no traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.set_threshold(_SELDOM)
     from vmport.cli import main as run_command_line
 
     try:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from vmport import __version__
+from vmport import __version__, stopping
 from vmport.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import FrameType
+    from collections.abc import Iterable
 
 WRONG_USAGE = 2
 INTERRUPTED = 130
@@ -80,29 +78,11 @@ def _named(arguments: Iterable[str]) -> Iterable[str]:
     return (first,) if first in _COMMANDS else _COMMANDS
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal asks us to stop; every temporary is removed on the way out.
-
-    A class of its own: where a plain KeyboardInterrupt has passed through an import, the
-    interpreter ends by SIGINT whoever catches it, and not with our exit code.
-    """
-
-
-def _on_stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise Stopped
-
-
-def _hear(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
-            signal.signal(number, handler)
-
-
 def main() -> NoReturn:
     """Run the command line and exit; the entry point of the ``vmport`` script."""
     try:
         code = run(sys.argv[1:])
-        _hear(signal.SIG_IGN)  # it is decided; to be stopped now, or told again, changes nothing
+        stopping.ignore()  # it is decided; to be stopped now, or told again, changes nothing
     except KeyboardInterrupt:  # at the last moment, or while an error was being told
         code = INTERRUPTED
     sys.exit(code)
@@ -113,7 +93,7 @@ def run(arguments: list[str]) -> int:
     from vmport_formats.errors import VmportError
 
     try:
-        _hear(_on_stop)
+        stopping.hear()
         app = command_line(_named(arguments))
         outcome = app(args=arguments, prog_name="vmport", standalone_mode=False)
         sys.stdout.flush()
