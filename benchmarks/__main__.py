@@ -25,9 +25,8 @@ def main() -> None:
         if name not in ALL:
             arguments.error(f"{name}: one of {', '.join(ALL)}")
     names = chosen.benchmark or list(ALL)
-    if chosen.write and not chosen.benchmark:
-        chosen.write.unlink(missing_ok=True)  # what is measured no more goes
-    run_all([ALL[name] for name in names], options_of(chosen), chosen.write)
+    chapters = [ALL[name] for name in names]
+    run_all(chapters, options_of(chosen), chosen.write, whole=not chosen.benchmark)
 
 
 if __name__ == "__main__":

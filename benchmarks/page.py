@@ -75,28 +75,33 @@ def run(benchmarks: Sequence[Callable[[Options], Chapter]], description: str) ->
 
 
 def run_all(
-    benchmarks: Sequence[Callable[[Options], Chapter]], options: Options, page: Path | None
+    benchmarks: Sequence[Callable[[Options], Chapter]],
+    options: Options,
+    page: Path | None,
+    *,
+    whole: bool = False,
 ) -> None:
-    """Run those; put each into `page`, if there is to be one, in place of what it was there."""
+    """Run those, and put each into `page`, if there is to be one, in place of what it was there.
+
+    `whole`: they are all that there are; what else stands in the page goes.
+    """
+    texts = {}
     for benchmark in benchmarks:
         watch = _Watch()
         chapter = benchmark(options)
-        text = _text(chapter, options, watch.told())
-        print(text, end="\n\n", flush=True)
-        if page is not None:
-            _put(page, chapter.title, text)
-            print(f"\nwritten: {page}", file=sys.stderr)
+        texts[chapter.title] = _text(chapter, options, watch.told())
+        print(texts[chapter.title], end="\n\n", flush=True)
+    if page is None:
+        return
+    before = {} if whole or not page.exists() else _chapters(page.read_text())
+    page.write_text("\n\n".join((_INTRO.strip(), *(before | texts).values())) + "\n")
+    print(f"\nwritten: {page}", file=sys.stderr)
 
 
-def _put(page: Path, title: str, text: str) -> None:
-    before = page.read_text() if page.exists() else ""
-    chapters = [part.strip() for part in re.split(r"^(?=## )", before, flags=re.MULTILINE)[1:]]
-    titles = [part.partition("\n")[0] for part in chapters]
-    if f"## {title}" in titles:
-        chapters[titles.index(f"## {title}")] = text
-    else:
-        chapters.append(text)
-    page.write_text("\n\n".join((_INTRO.strip(), *chapters)) + "\n")
+def _chapters(page: str) -> dict[str, str]:
+    """Those of a page, by their titles."""
+    parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0].removeprefix("## "): part.strip() for part in parts}
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from vmport_converters.disk.source import Source
     from vmport_converters.disk.verification import ReadBack
     from vmport_converters.publish import Staging
+    from vmport_formats.disk.composer import Composer
     from vmport_formats.disk.model import ImageInfo
 
 
@@ -141,7 +142,8 @@ def plan(request: Request) -> Conversion:
     """
     wish = wish_of(request)
     with _opened(request, wish, measured=True) as source:
-        return _planned(source, wish, Path(request.destination))
+        conversion, _ = _planned(source, wish, Path(request.destination))
+        return conversion
 
 
 def convert(request: Request, ears: Ears = Ears()) -> Converted:
@@ -159,12 +161,12 @@ def convert(request: Request, ears: Ears = Ears()) -> Converted:
     destination = Path(request.destination)
     with _opened(request, wish) as source:
         _check_apart(source, destination)
-        conversion = _planned(source, wish, destination)
+        conversion, composer = _planned(source, wish, destination)
         ears.on_step(f"engine {conversion.engine}: {'; '.join(conversion.reasons)}")
         with publishing(destination, force=request.force) as staging:
             work = _Work(request, conversion, source, staging, ears)
             work.check_space()
-            digest, flush = work.write()
+            digest, flush = work.write(composer)
             found = work.read_back(digest)
             flush.wait()
             source.stamps.check_unchanged()
@@ -247,14 +249,14 @@ def _opened(request: Request, wish: Wish, *, measured: bool = False) -> Iterator
         yield source
 
 
-def _planned(source: Source, wish: Wish, destination: Path) -> Conversion:
-    """The plan, of which it is certain that the format has place for it."""
+def _planned(source: Source, wish: Wish, destination: Path) -> tuple[Conversion, Composer | None]:
+    """The plan, and who lays the file out when we write it: so the format has place for it."""
     base = source.base
     facts = measured_above(data_limit(wish.target, wish.options), source)
     conversion = plan_conversion(facts, wish, None if base is None else base.facts)
-    if conversion.engine is Engine.NATIVE:
-        composer_for(conversion, destination.name, source.disk)
-    return conversion
+    if conversion.engine is Engine.QEMU_IMG:
+        return conversion, None
+    return conversion, composer_for(conversion, destination.name, source.disk)
 
 
 def _check_apart(source: Source, destination: Path) -> None:
@@ -317,8 +319,8 @@ class _Work:
                 f"{format_size(free)} are free; blocks of zeros take none"
             )
 
-    def write(self) -> tuple[str | None, Flush]:
-        """Write the destination into the staging folder.
+    def write(self, composer: Composer | None) -> tuple[str | None, Flush]:
+        """Write the destination into the staging folder; without a `composer`, by qemu-img.
 
         Returns:
             the digest of what was read, if it is known, and the flush that has begun.
@@ -327,12 +329,12 @@ class _Work:
             VmportError: as `convert`.
             OSError: the file cannot be written.
         """
-        if self._plan.engine is Engine.NATIVE:
+        if composer is not None:
             return write_natively(
                 self._plan,
                 self._source,
+                composer,
                 self._staging.path,
-                self._destination.name,
                 verify=self._request.verify,
                 on_progress=self._reporter("converting"),
             )

@@ -226,9 +226,6 @@ SUFFIXES: Final[Mapping[str, DiskFormat]] = {
 }
 """What a destination's name says about its format; a source's says nothing."""
 
-_LONGEST_PASSPHRASE: Final = 4096
-"""Bytes that qemu-img can be given without a file (`process.MOST_SECRET`)."""
-
 _NOT_YET: Final = re.compile(r"data_file|encryption|.*key-secret")
 
 
@@ -324,8 +321,10 @@ def check_passphrase(passphrase: bytes | None, *, wanted: bool) -> None:
 
 def unfit_for_qemu(passphrase: bytes) -> str | None:
     """Why qemu-img would not take it, if that is so."""
-    if not 0 < len(passphrase) <= _LONGEST_PASSPHRASE:
-        return f"holds {len(passphrase)} bytes; must be 1 to {_LONGEST_PASSPHRASE}"
+    from vmport_converters.process import MOST_SECRET
+
+    if not 0 < len(passphrase) <= MOST_SECRET:
+        return f"holds {len(passphrase)} bytes; must be 1 to {MOST_SECRET}"
     try:
         text = passphrase.decode("utf-8")
     except UnicodeDecodeError:

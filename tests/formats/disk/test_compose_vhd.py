@@ -16,13 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.composing import compose, patchwork
+from tests.composing import compose, compose_soundly, patchwork
 from tests.content import check_content, check_like_qemu, converted, qemu_img, seven_zip
-from vmport_formats.disk.check import check_image
 from vmport_formats.disk.image import open_image
 from vmport_formats.disk.vhd.composer import MAX_SIZE, Subformat, VhdOptions, vhd_composer
-from vmport_formats.references import Confined, Reference
-from vmport_formats.source import ByteSource, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,22 +51,11 @@ def sizes() -> st.SearchStrategy[int]:
     return near | st.integers(0, 5 * MIB)
 
 
-def no_opener(reference: Reference) -> ByteSource:
-    raise AssertionError(reference)
-
-
 def composed(path: Path, disk: bytes | Mapping[int, bytes], size: int, options: VhdOptions) -> int:
     """Composes it at `path`, sees that we find nothing wrong with it; returns the disk's size."""
     composer = vhd_composer(size, options)
-    compose(composer, disk, path)
+    compose_soundly(composer, disk, path)
     assert composer.virtual_size >= size
-    with open_source(path) as source:
-        report = check_image(source, no_opener, Confined([]), deep=True)
-    assert report.faults == ()
-    assert report.complete
-    assert report.info is not None
-    assert report.info.concerns == ()
-    assert report.info.virtual_size == composer.virtual_size
     return composer.virtual_size
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmport_converters.disk.native.content_digest import BLOCK, ContentDigest
 from vmport_converters.disk.native.pipeline import prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from vmport_converters.disk.native.output import OutputFile
     from vmport_converters.disk.native.pipeline import Piece
@@ -35,18 +35,50 @@ def write_image(
         InputError: the disk cannot be read.
         OSError: the file cannot be written.
     """
-    digest = ContentDigest()
     work = prepared(disk, grain=composer.grain, pack=composer.pack, hashed=hashed)
     with closing(work):
-        # XFS sets aside blocks behind the end of a file that grows, and leaves them in its holes.
-        output.set_length(composer.length)
-        output.write(composer.begin())
-        for done in work:
-            output.write(_writes(composer, done.pieces))
-            digest.add(done.blocks)
-            on_progress(min(1.0, done.end / disk.virtual_size))
-        output.write(composer.finish())
-        output.set_length(composer.length)
+        batches = (Batch(done.end, _writes(composer, done.pieces), done.blocks) for done in work)
+        return write_batches(
+            batches, composer, output, size=disk.virtual_size, on_progress=on_progress
+        )
+
+
+class Batch(NamedTuple):
+    """What is written at a time."""
+
+    end: int
+    """On the disk: all before it is written then."""
+    writes: Iterable[Write]
+    blocks: list[tuple[int, bytes]]
+    """For `ContentDigest.add`."""
+
+
+def write_batches(
+    batches: Iterable[Batch],
+    composer: Composer,
+    output: OutputFile,
+    *,
+    size: int,
+    on_progress: OnProgress,
+) -> str:
+    """Write a disk of `size` bytes, and what `composer` has before and behind it.
+
+    Returns the digest of all blocks.
+
+    Raises:
+        InputError: as `batches` do.
+        OSError: the file cannot be written.
+    """
+    digest = ContentDigest()
+    # XFS sets aside blocks behind the end of a file that grows, and leaves them in its holes.
+    output.set_length(composer.length)
+    output.write(composer.begin())
+    for batch in batches:
+        output.write(batch.writes)
+        digest.add(batch.blocks)
+        on_progress(min(1.0, batch.end / size))
+    output.write(composer.finish())
+    output.set_length(composer.length)
     on_progress(1.0)
     return str(digest)
 

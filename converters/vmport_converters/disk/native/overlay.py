@@ -13,7 +13,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmport_converters.disk.compare_spans import Span, differing_spans, pieces
-from vmport_converters.disk.native.content_digest import BLOCK, ContentDigest, block_digests
+from vmport_converters.disk.native.content_digest import BLOCK, block_digests
+from vmport_converters.disk.native.engine import Batch, write_batches
 from vmport_converters.disk.native.zeros import data_spans, zeros
 from vmport_formats.ahead import in_order, processors
 from vmport_formats.units import MIB
@@ -71,17 +72,11 @@ def write_overlay(
         InputError: one of them cannot be read.
         OSError: the file cannot be written.
     """
-    digest = ContentDigest()
     with closing(changes(disk, base, composer, hashed=hashed)) as work:
-        output.write(composer.begin())
-        for done in work:
-            output.write(_writes(composer, done.changes))
-            digest.add(done.blocks)
-            on_progress(min(1.0, done.end / composer.virtual_size))
-        output.write(composer.finish())
-        output.set_length(composer.length)
-    on_progress(1.0)
-    return str(digest)
+        batches = (Batch(done.end, _writes(composer, done.changes), done.blocks) for done in work)
+        return write_batches(
+            batches, composer, output, size=composer.virtual_size, on_progress=on_progress
+        )
 
 
 def _writes(composer: OverlayComposer, made: Iterable[Change]) -> Iterator[Write]:

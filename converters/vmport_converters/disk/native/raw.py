@@ -7,6 +7,7 @@ kernel's own ways to copy; so these are for what of a disk cannot be shared, suc
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from vmport_converters.disk.native.kernel_copy import CannotRead, KernelCopy
@@ -26,13 +27,18 @@ if TYPE_CHECKING:
 
     OnProgress = Callable[[float], object]
 
+_LOOKED_AT: Final = 256
+"""Runs of a disk, of which one may be stored."""
 _AT_A_TIME: Final = 8 * MIB
 """Bytes after which an interruption is heard."""
 
 
 def can_be_shared(disk: DiskImage, path: Path) -> bool:
-    """Whether the file system lets a file at `path` share the first stored bytes of `disk`."""
-    for offset, run in placed(run for _, run in disk.runs()):
+    """Whether the file system lets a file at `path` share the first stored bytes of `disk`.
+
+    They are looked for at its beginning: a disk that is packed throughout has none.
+    """
+    for offset, run in islice(placed(run for _, run in disk.runs()), _LOOKED_AT):
         if not _is_stored(run):
             continue
         with OutputFile(path) as output:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 from vmport_converters.disk.native.engine import write_image
 from vmport_converters.disk.native.output import OutputFile
 from vmport_converters.disk.native.raw import can_be_shared, copy_raw
-from vmport_converters.disk.native.targets import composer_for
 from vmport_formats.disk.model import DiskFormat
 
 if TYPE_CHECKING:
@@ -17,19 +16,19 @@ if TYPE_CHECKING:
     from vmport_converters.disk.native.flush import Flush
     from vmport_converters.disk.plan import Conversion
     from vmport_converters.disk.source import Source
-    from vmport_formats.disk.composer import OverlayComposer
+    from vmport_formats.disk.composer import Composer, OverlayComposer
 
 
 def write_natively(
     plan: Conversion,
     source: Source,
+    composer: Composer,
     path: Path,
-    name: str,
     *,
     verify: bool,
     on_progress: Callable[[float], object],
 ) -> tuple[str | None, Flush]:
-    """Write the new file `path`, which will be called `name`.
+    """Write the new file `path`, as `composer` lays it out.
 
     Returns:
         the digest of what was read, if it is known and wanted to `verify`, and the flush that has
@@ -40,7 +39,6 @@ def write_natively(
         OSError: the file cannot be written.
     """
     disk, base = source.disk, source.base
-    composer = composer_for(plan, name, disk)
     preallocation = dict(plan.options).get("preallocation", "off")
     shared = plan.target is DiskFormat.RAW and preallocation == "off" and can_be_shared(disk, path)
     with OutputFile(path) as output:
